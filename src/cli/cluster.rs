@@ -1,0 +1,107 @@
+//! `bucketfs cluster invite|status`.
+
+use std::fmt;
+
+use clap::{Args, Subcommand};
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use super::flags::SettingFlags;
+use super::operate::ask_node;
+use super::output::{Exit, Output};
+use crate::config::Period;
+use crate::error::Result;
+use crate::node::{ClusterStatus, MemberStatus, Role};
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Print a token with which one new node may join, once
+    Invite(Invite),
+    /// How the cluster and each of its nodes are
+    Status(All),
+}
+
+#[derive(Args, Debug)]
+pub struct Invite {
+    /// How long the token is good
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    valid_for: Period,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct All {
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+impl Verb {
+    pub fn run(self, output: &Output) -> Result<Exit> {
+        match self {
+            Self::Invite(Invite { valid_for, settings }) => {
+                let good_for = valid_for.to_duration().as_secs();
+                let token = ask_node(settings, async |node| node.invite(good_for).await)?;
+                output.show(&Invited { token, valid_for: valid_for.to_string() })?;
+                Ok(Exit::Done)
+            }
+            Self::Status(All { settings }) => {
+                let status = ask_node(settings, async |node| node.cluster().await)?;
+                let healthy = status.healthy;
+                output.show(&Shown(status))?;
+                Ok(if healthy { Exit::Done } else { Exit::Failed })
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Invited {
+    token: String,
+    valid_for: String,
+}
+
+/// The token alone, for scripts.
+impl fmt::Display for Invited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.token)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shown(ClusterStatus);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClusterStatus { health, cluster, term, members, .. } = &self.0;
+        writeln!(f, "{health}")?;
+        writeln!(f, "cluster {cluster}, term {term}")?;
+        let widest = members.iter().map(|member| member.address.len()).max().unwrap_or(0);
+        for member in members {
+            line(f, member, widest)?;
+        }
+        Ok(())
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, member: &MemberStatus, widest: usize) -> fmt::Result {
+    let role = match member.role {
+        Role::Leader => "leader",
+        Role::Voter => "voter",
+        Role::Learner => "learner",
+    };
+    let applied = member.applied.map_or("?".into(), |index| index.to_string());
+    let lag = member.lag.map_or(String::new(), |lag| format!(", {lag} behind"));
+    let heard = match member.heard_ms {
+        Some(ms) if ms < 6000 => "",
+        Some(_) => ", silent",
+        None => ", never heard",
+    };
+    let disk = match member.disk_total {
+        0 => String::new(),
+        total => format!(", {} of {} free", HumanBytes(member.disk_free), HumanBytes(total)),
+    };
+    let (node, address) = (member.node, &member.address);
+    writeln!(f, "{node:>15}  {address:widest$}  {role:7}  applied {applied}{lag}{disk}{heard}")
+}

@@ -1,0 +1,90 @@
+//! What identifies this run of this machine: the lock on a data directory, and the boot id.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use super::clock::{Clock, SystemClock};
+use crate::error::{Error, Result};
+
+/// An exclusive lock on a directory, held until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+/// Locks `path/LOCK` with flock(2) and writes the process id into it. The directory must exist.
+///
+/// # Errors
+/// [`Error::Store`] when another process holds the lock.
+pub fn lock_dir(path: &Path) -> Result<DirLock> {
+    let name = path.join("LOCK");
+    let failed = |error| Error::io(format!("locking {}", name.display()), error);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&name)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+        Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut file)),
+    }
+    let note = format!("{}\n", std::process::id());
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+    file.write_all(note.as_bytes()).map_err(failed)?;
+    Ok(DirLock { _file: file })
+}
+
+fn in_use(path: &Path, file: &mut File) -> Error {
+    let mut holder = String::new();
+    // The number only helps the reader of the message; without it the message stands too.
+    let process = match file.read_to_string(&mut holder) {
+        Ok(_) if !holder.trim().is_empty() => format!("another process ({})", holder.trim()),
+        Ok(_) | Err(_) => "another process".to_string(),
+    };
+    Error::Store(format!("{} is in use by {process}: stop it first", path.display()))
+}
+
+/// Names the time from one start of the kernel to the next; random(4). Where it cannot be read,
+/// an id that is never the same twice, so that the machine counts as restarted.
+pub fn boot_id() -> String {
+    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(id) if !id.trim().is_empty() => id.trim().to_string(),
+        Ok(_) | Err(_) => {
+            let clock = SystemClock::new();
+            format!("unknown-{:016x}{:016x}", clock.random(), clock.random())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_directory_names_its_holder_until_it_is_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = lock_dir(dir.path()).unwrap();
+        let refused = lock_dir(dir.path()).unwrap_err();
+        assert!(matches!(&refused, Error::Store(_)), "{refused:?}");
+        let holder = format!("in use by another process ({})", std::process::id());
+        assert!(refused.to_string().contains(&holder), "{refused}");
+        drop(lock);
+        lock_dir(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_an_io_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(lock_dir(&dir.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn the_boot_id_stays_within_a_boot() {
+        assert_eq!(boot_id(), boot_id());
+        assert!(!boot_id().contains('\n'));
+    }
+}

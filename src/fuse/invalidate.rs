@@ -1,0 +1,252 @@
+//! Tells the kernel what changed behind its back: by S3, another mount, another node.
+//!
+//! Notifications are written by threads of their own, never by a request's: dropping a name takes
+//! the lock of its directory, which a process may hold that waits for us. Dropping attributes takes
+//! no lock, so it has its own thread, and a mount's requests only ever wait for that one.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use fuser::Notifier;
+use tokio::sync::watch;
+
+use super::convert::NodeNumbers;
+use crate::error::{Error, Result};
+use crate::types::{FileName, Ino};
+use crate::vfs::{Change, Vfs};
+
+/// Changes that may wait to be told. What does not fit is left to the TTL.
+const QUEUE: usize = 1 << 16;
+/// Longest wait; afterwards the TTL has made what the kernel knows invalid anyway.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// An offset before the file drops attributes and leaves the pages: they go by size and mtime.
+const ATTRIBUTES: i64 = -1;
+/// From the first byte on: pages that size and mtime do not give away.
+const PAGES: i64 = 0;
+
+/// How many changes of one kind were queued, and how many the kernel knows.
+pub(super) struct Told {
+    queued: AtomicU64,
+    told: watch::Sender<u64>,
+}
+
+impl Told {
+    pub(super) fn new() -> Self {
+        Self { queued: AtomicU64::new(0), told: watch::Sender::new(0) }
+    }
+
+    /// Returns when the kernel knows every change queued before the call.
+    pub(super) async fn caught_up(&self) {
+        let wanted = self.queued.load(Ordering::Acquire);
+        if *self.told.borrow() >= wanted {
+            return;
+        }
+        let mut told = self.told.subscribe();
+        // Late or gone: both mean that the kernel asks again by itself.
+        let _ = tokio::time::timeout(PATIENCE, told.wait_for(|told| *told >= wanted)).await;
+    }
+}
+
+/// `None` ends the thread.
+type Queue<T> = SyncSender<Option<T>>;
+
+/// The threads of one mount.
+pub(super) struct Invalidator {
+    attributes: Queue<(Ino, i64)>,
+    names: Queue<(Ino, FileName)>,
+}
+
+/// Subscribes to the changes of `vfs` that do not come from the mount numbered `origin`.
+pub(super) fn start(
+    vfs: &Vfs,
+    notifier: Notifier,
+    numbers: NodeNumbers,
+    origin: u32,
+    told: Arc<Told>,
+) -> Result<Invalidator> {
+    let kernel = notifier.clone();
+    let counter = Arc::clone(&told);
+    let attributes = spawn("fuse-attributes", move |(ino, from): (Ino, i64)| {
+        let result = kernel.inval_inode(numbers.to_node(ino), from, 0);
+        counter.told.send_modify(|told| *told += 1);
+        result
+    })?;
+    let named = Arc::new(Told::new());
+    let counter = Arc::clone(&named);
+    let names = spawn("fuse-names", move |(parent, name): (Ino, FileName)| {
+        let result =
+            notifier.inval_entry(numbers.to_node(parent), OsStr::from_bytes(name.as_bytes()));
+        counter.told.send_modify(|told| *told += 1);
+        result
+    })?;
+    let fences = (Arc::clone(&told), Arc::clone(&named));
+    vfs.add_fence(Box::new(move || {
+        let (told, named) = (Arc::clone(&fences.0), Arc::clone(&fences.1));
+        Box::pin(async move {
+            told.caught_up().await;
+            named.caught_up().await;
+        })
+    }));
+    let queues = Invalidator { attributes: attributes.clone(), names: names.clone() };
+    vfs.subscribe(Box::new(move |change, from| {
+        if from != origin {
+            enqueue(change, (&attributes, &told), (&names, &named));
+        }
+    }));
+    Ok(queues)
+}
+
+fn enqueue(
+    change: &Change,
+    (attributes, told): (&Queue<(Ino, i64)>, &Told),
+    (names, named): (&Queue<(Ino, FileName)>, &Told),
+) {
+    let (ino, from) = match change {
+        Change::Entry { parent, name } => {
+            if offer(names, (*parent, name.clone())) {
+                named.queued.fetch_add(1, Ordering::Release);
+            }
+            (*parent, ATTRIBUTES)
+        }
+        Change::Attributes(ino) | Change::Data(ino) | Change::Gone(ino) => (*ino, ATTRIBUTES),
+        Change::Moved(ino) => (*ino, PAGES),
+        Change::Orphaned(_)
+        | Change::Reaped(_)
+        | Change::Unlocked(_)
+        | Change::SessionEnded(_)
+        | Change::Everything => {
+            return;
+        }
+    };
+    if offer(attributes, (ino, from)) {
+        told.queued.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Never waits: the caller applies everybody's changes.
+fn offer<T>(queue: &Queue<T>, item: T) -> bool {
+    match queue.try_send(Some(item)) {
+        Ok(()) => true,
+        Err(TrySendError::Full(_)) => {
+            log::debug!("the kernel takes invalidations too slowly; one is left to the TTL");
+            false
+        }
+        // The mount has ended.
+        Err(TrySendError::Disconnected(_)) => false,
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    tell: impl Fn(T) -> io::Result<()> + Send + 'static,
+) -> Result<Queue<T>> {
+    let (queue, items) = sync_channel(QUEUE);
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(move || tell_all(&items, &tell))
+        .map_err(|error| Error::io(format!("starting the thread {name}"), error))?;
+    Ok(queue)
+}
+
+/// fuser takes ENOENT (the kernel does not know the inode) for success; others mean that the mount
+/// is ending.
+fn tell_all<T>(items: &Receiver<Option<T>>, tell: &dyn Fn(T) -> io::Result<()>) {
+    while let Ok(Some(item)) = items.recv() {
+        if let Err(error) = tell(item) {
+            log::debug!("an invalidation was not taken: {error}");
+        }
+    }
+}
+
+impl Invalidator {
+    /// Lets both threads end once they have told what was queued.
+    pub(super) fn stop(&self) {
+        // A full queue empties itself; a closed one has no thread any more.
+        let _ = self.attributes.send(None);
+        let _ = self.names.send(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Mutex;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    fn name(text: &str) -> FileName {
+        FileName::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_name_that_changes_also_changes_its_directory() {
+        let (attributes, inodes) = sync_channel(9);
+        let (names, entries) = sync_channel(9);
+        let (told, named) = (Told::new(), Told::new());
+        let change = Change::Entry { parent: Ino(5), name: name("x") };
+        enqueue(&change, (&attributes, &told), (&names, &named));
+        enqueue(&Change::Data(Ino(6)), (&attributes, &told), (&names, &named));
+        enqueue(&Change::Moved(Ino(7)), (&attributes, &told), (&names, &named));
+        enqueue(&Change::Reaped(Vec::new()), (&attributes, &told), (&names, &named));
+        drop((attributes, names));
+        let inodes: Vec<_> = inodes.into_iter().flatten().collect();
+        assert_eq!(inodes, [(Ino(5), ATTRIBUTES), (Ino(6), ATTRIBUTES), (Ino(7), PAGES)]);
+        assert_eq!(entries.into_iter().flatten().collect::<Vec<_>>(), [(Ino(5), name("x"))]);
+        assert_eq!(told.queued.load(Ordering::Relaxed), 3);
+        assert_eq!(named.queued.load(Ordering::Relaxed), 1);
+    }
+
+    /// The applier must not hang on a kernel that hangs, and nobody may wait for what was left out.
+    #[test]
+    fn a_full_queue_drops_without_counting() {
+        let (attributes, _inodes) = sync_channel(1);
+        let (names, entries) = sync_channel(1);
+        drop(entries);
+        let told = Told::new();
+        for number in 1..=3 {
+            let change = Change::Attributes(Ino(number));
+            enqueue(&change, (&attributes, &told), (&names, &Told::new()));
+        }
+        assert_eq!(told.queued.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_thread_tells_in_order_and_ends_when_told_to() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (queue, items) = sync_channel(9);
+        for number in 1..=3 {
+            queue.send(Some(number)).unwrap();
+        }
+        queue.send(None).unwrap();
+        let seen = Arc::clone(&told);
+        tell_all(&items, &move |number: u32| {
+            seen.lock().unwrap().push(number);
+            if number == 2 { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+        });
+        assert_eq!(*told.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn an_open_waits_for_exactly_what_was_queued_before_it() {
+        let told = Told::new();
+        told.caught_up().await;
+        told.queued.store(2, Ordering::Relaxed);
+        let mut waiting = pin!(told.caught_up());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        told.queued.store(3, Ordering::Relaxed);
+        told.told.send_replace(1);
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        told.told.send_replace(2);
+        assert!(waiting.as_mut().poll(&mut context).is_ready());
+    }
+}

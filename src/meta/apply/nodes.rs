@@ -1,0 +1,136 @@
+//! The nodes of the cluster, where copies belong, and who has which.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::collect::may_still_come;
+use super::state::{State, Step, require};
+use crate::error::{Error, Result};
+use crate::meta::mutation::{Change, Loss, Outcome, Refusal};
+use crate::meta::placement::{FACTOR_MAX, Placement, Survey};
+use crate::meta::record::{Bucket, NodeRecord, NodeState};
+use crate::meta::{codec, keys};
+use crate::types::limits::{NODES_MAX, REAP_IDS_MAX};
+use crate::types::{ChunkId, Ino, NodeId};
+
+/// Bytes of an address and of a zone.
+const TEXT_MAX: usize = 256;
+const WEIGHT_MAX: u32 = 1_000_000;
+/// Chunks that one mutation looks at.
+const SURVEYED_AT_ONCE: usize = 1024;
+
+pub fn set_node(state: &mut State<'_>, node: NodeId, record: &NodeRecord) -> Step<Outcome> {
+    let short = record.address.len() <= TEXT_MAX && record.zone.len() <= TEXT_MAX;
+    require(short && record.weight <= WEIGHT_MAX && node != 0, Refusal::Malformed)?;
+    let mut nodes = nodes(state)?;
+    let old = nodes.insert(node, record.clone());
+    let is_gone = old.is_some_and(|old| old.state == NodeState::Gone);
+    require(!is_gone || record.state == NodeState::Gone, Refusal::NodeGone)?;
+    let members = nodes.values().filter(|record| record.state != NodeState::Gone).count();
+    require(members <= NODES_MAX, Refusal::TooMuch)?;
+    state.put(keys::node(node), record)?;
+    let factor = state.placement()?.replication_factor;
+    place(state, factor, &nodes)
+}
+
+pub fn set_factor(state: &mut State<'_>, factor: u8) -> Step<Outcome> {
+    require((1..=FACTOR_MAX).contains(&factor), Refusal::Malformed)?;
+    let nodes = nodes(state)?;
+    place(state, factor, &nodes)
+}
+
+pub fn set_quorum_required(state: &mut State<'_>, bucket: Ino, is_required: bool) -> Step<Outcome> {
+    let key = keys::bucket(bucket);
+    let record: Bucket = state.get(&key)?.ok_or(Refusal::NotFound)?;
+    state.put(key, &Bucket { quorum_required: is_required, ..record })?;
+    Ok(Outcome::Done)
+}
+
+fn place(state: &mut State<'_>, factor: u8, nodes: &BTreeMap<NodeId, NodeRecord>) -> Step<Outcome> {
+    let placement = state.placement()?;
+    let next = placement.follow(factor, nodes.iter().map(|(&node, record)| (node, record)));
+    if next != *placement {
+        state.set_placement(next)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn nodes(state: &State<'_>) -> Result<BTreeMap<NodeId, NodeRecord>> {
+    let (from, to) = keys::family(keys::NODE);
+    let mut nodes = BTreeMap::new();
+    state.view().scan(&from, &to, &mut |key, value| {
+        let node = keys::tail_number(key).ok_or_else(|| Error::damaged("a node's key"))?;
+        nodes.insert(node, codec::decode(value)?);
+        Ok(true)
+    })?;
+    Ok(nodes)
+}
+
+/// Notes of some chunks who misses them now. Those of later mutations are noted at once.
+pub fn survey(state: &mut State<'_>, epoch: u64) -> Step<Outcome> {
+    let placement = state.placement()?.clone();
+    let Survey::After(last) = placement.survey else { return Ok(Outcome::More(false)) };
+    if placement.epoch != epoch {
+        return Ok(Outcome::More(false));
+    }
+    let (first, to) = keys::family(keys::CHUNK);
+    let from = last.map_or(first, |last| keys::after(&keys::chunk(last)));
+    let found = state.keys(&(from, to), SURVEYED_AT_ONCE)?;
+    let mut seen = last;
+    for key in &found {
+        let id = keys::tail_id(key).map(ChunkId::from_bytes);
+        let id = id.ok_or_else(|| Error::damaged("a chunk's key"))?;
+        // Looked at, it is noted anew when the mutation is through.
+        state.chunk(id)?;
+        seen = Some(id);
+    }
+    let more = found.len() == SURVEYED_AT_ONCE;
+    let survey = if more { Survey::After(seen) } else { Survey::Done };
+    state.set_placement(Placement { survey, ..placement })?;
+    Ok(Outcome::More(more))
+}
+
+pub fn stored(state: &mut State<'_>, node: NodeId, ids: &[ChunkId]) -> Step<Outcome> {
+    require(ids.len() <= REAP_IDS_MAX, Refusal::Malformed)?;
+    let record: Option<NodeRecord> = state.get(&keys::node(node))?;
+    require(record.is_some_and(|record| record.state != NodeState::Gone), Refusal::NodeGone)?;
+    let mut gone = Vec::new();
+    for &id in ids.iter().collect::<BTreeSet<_>>() {
+        if let Some(record) = state.chunk(id)? {
+            if let Err(at) = record.stored_on.binary_search(&node) {
+                record.stored_on.insert(at, node);
+            }
+        } else if !may_still_come(state, id)? {
+            gone.push(id);
+        }
+    }
+    Ok(reaped(state, gone))
+}
+
+pub fn unstored(state: &mut State<'_>, node: NodeId, ids: &[ChunkId], why: Loss) -> Step<Outcome> {
+    require(ids.len() <= REAP_IDS_MAX, Refusal::Malformed)?;
+    let placement = state.placement()?.clone();
+    let mut dropped = Vec::new();
+    for &id in ids.iter().collect::<BTreeSet<_>>() {
+        let Some(record) = state.chunk(id)? else { continue };
+        let may_go = match why {
+            Loss::Damaged => true,
+            Loss::Surplus => {
+                // Not what was noted once: what the table of this moment says.
+                placement.note(id, record);
+                record.surplus_on.contains(&node)
+            }
+        };
+        if may_go {
+            record.stored_on.retain(|there| *there != node);
+            dropped.push(id);
+        }
+    }
+    Ok(Outcome::Reaped(dropped))
+}
+
+fn reaped(state: &mut State<'_>, ids: Vec<ChunkId>) -> Outcome {
+    if !ids.is_empty() {
+        state.tell(Change::Reaped(ids.clone()));
+    }
+    Outcome::Reaped(ids)
+}

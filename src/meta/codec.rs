@@ -1,0 +1,124 @@
+//! All record bytes: `version (1) | payload | CRC32C (4, little-endian, over what is before it)`.
+//! The payload is bincode's standard format, with a limit, so that a corrupt length cannot allocate.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::types::crc32c;
+use crate::types::limits::{ENTRY_MAX, MESSAGE_MAX, RECORD_MAX};
+
+/// The format this build writes. Readers accept this one and those before it.
+pub const FORMAT: u8 = 1;
+const OVERHEAD: usize = 5;
+
+/// Encodes a record of the table.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when it would pass `RECORD_MAX`.
+pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
+    seal::<T, RECORD_MAX>(record)
+}
+
+/// Decodes a record of the table.
+///
+/// # Errors
+/// [`Error::Damaged`] when checksum, version or form are wrong.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    open::<T, RECORD_MAX>(bytes)
+}
+
+/// As [`encode`], for what goes into the log: up to `ENTRY_MAX`.
+pub fn encode_entry<T: Serialize>(entry: &T) -> Result<Vec<u8>> {
+    seal::<T, ENTRY_MAX>(entry)
+}
+
+/// As [`decode`], for what comes from the log.
+pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    open::<T, ENTRY_MAX>(bytes)
+}
+
+/// As [`encode`], for messages between nodes: up to `MESSAGE_MAX`.
+pub fn encode_message<T: Serialize>(message: &T) -> Result<Vec<u8>> {
+    seal::<T, MESSAGE_MAX>(message)
+}
+
+/// As [`decode`], for messages between nodes.
+pub fn decode_message<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    open::<T, MESSAGE_MAX>(bytes)
+}
+
+/// Bytes that `value` takes within an entry; `None` when it takes more than an entry may have.
+pub fn encoded_len<T: Serialize>(value: &T) -> Option<usize> {
+    let mut count = Count(0);
+    let config = bincode::config::standard().with_limit::<ENTRY_MAX>();
+    bincode::serde::encode_into_std_write(value, &mut count, config).ok()?;
+    Some(count.0)
+}
+
+/// Counts what is written to it.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn seal<T: Serialize, const LIMIT: usize>(value: &T) -> Result<Vec<u8>> {
+    let mut bytes = vec![FORMAT];
+    let config = bincode::config::standard().with_limit::<LIMIT>();
+    bincode::serde::encode_into_std_write(value, &mut bytes, config)
+        .map_err(|error| Error::invalid(format!("a record cannot be stored: {error}")))?;
+    if bytes.len() + 4 > LIMIT {
+        return Err(Error::invalid(format!("a record is larger than {LIMIT} bytes")));
+    }
+    bytes.extend(crc32c(&bytes).to_le_bytes());
+    Ok(bytes)
+}
+
+fn open<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T> {
+    let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
+        return Err(Error::damaged("a record is too short"));
+    };
+    if bytes.len() < OVERHEAD || crc32c(body) != u32::from_le_bytes(*crc) {
+        return Err(Error::damaged("a record fails its checksum"));
+    }
+    if body[0] != FORMAT {
+        return Err(Error::damaged(format!("a record has format {}, not {FORMAT}", body[0])));
+    }
+    let config = bincode::config::standard().with_limit::<LIMIT>();
+    match bincode::serde::decode_from_slice(&body[1..], config) {
+        Ok((value, used)) if used == body.len() - 1 => Ok(value),
+        Ok(_) => Err(Error::damaged("a record has bytes left over")),
+        Err(error) => Err(Error::damaged(format!("a record cannot be read: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let bytes = encode(&(7u64, "name".to_string())).unwrap();
+        assert_eq!(decode::<(u64, String)>(&bytes).unwrap(), (7, "name".into()));
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(decode::<(u64, String)>(&bad), Err(Error::Damaged(_))), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_huge_length_allocates_nothing() {
+        let mut bytes = vec![FORMAT, 253, 255, 255, 255, 255, 255, 255, 255, 255];
+        bytes.extend(crc32c(&bytes).to_le_bytes());
+        assert!(matches!(decode::<Vec<u8>>(&bytes), Err(Error::Damaged(_))));
+    }
+}

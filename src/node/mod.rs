@@ -1,0 +1,34 @@
+//! The composition root: builds, starts, drains and stops one node, and operates its store.
+
+mod admin;
+mod fsck;
+mod init;
+mod join;
+mod measures;
+mod notify;
+mod operate;
+mod panics;
+mod probe;
+mod progress;
+mod rest_door;
+mod run_file;
+mod s3_door;
+mod scrub;
+mod secrets;
+mod serve;
+mod signals;
+mod status;
+mod store;
+
+pub use fsck::{DamagedChunk, LeftOver, Report};
+pub use init::{Initialised, init};
+pub use join::join;
+pub use operate::Operator;
+pub use panics::log_panics;
+pub use probe::probe_table;
+pub use progress::{OnCheck, OnOpen, Phase, Progress};
+pub use serve::{Ready, Wanted, runtime, serve};
+pub use status::Status;
+
+pub use crate::replication::{ClusterStatus, CopyCounts, MemberStatus, Role, Wanting};
+pub use crate::vfs::{BucketInfo, FileInfo, KeyInfo, KeyRole, KeyState, KeyWithSecret, NewKey};

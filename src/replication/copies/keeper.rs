@@ -1,0 +1,295 @@
+//! Keeps chunks: writes them where they belong, and reads them wherever a good copy is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::health::Health;
+use super::peers::{ChunkPeers, Later};
+use super::spread::Spread;
+use super::tally::{CopyCounts, Tally};
+use crate::chunk::{ChunkStore, SealedChunk};
+use crate::env::Clock;
+use crate::error::{Error, Result};
+use crate::meta::{ChunkRecord, Placement, Table};
+use crate::types::{ChunkId, NodeId};
+
+/// Chunks whose last copies are on their way though nobody waits for them any more. Beyond that they
+/// are left to the repair: slow peers must not fill the memory.
+const LATE_MAX: usize = 8;
+/// Between two rounds of asking everybody who might have a chunk.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// When the writer of a chunk may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Most of its places have it.
+    Quorum,
+    /// Anybody has it.
+    One,
+}
+
+/// One node's part in the copies of all chunks.
+pub struct Copies {
+    pub(super) node: NodeId,
+    pub(super) chunks: Arc<ChunkStore>,
+    pub(super) peers: Arc<dyn ChunkPeers>,
+    pub(super) table: Arc<Table>,
+    pub(super) timeout: Duration,
+    pub(super) health: Health,
+    pub(super) late: Arc<Semaphore>,
+    pub(super) tally: Arc<Tally>,
+    /// Read here and found bad, though another node has a good one.
+    suspects: Mutex<Vec<ChunkId>>,
+}
+
+impl Copies {
+    /// `timeout`: how long a writer or reader waits for peers.
+    pub fn new(
+        node: NodeId,
+        chunks: Arc<ChunkStore>,
+        peers: Arc<dyn ChunkPeers>,
+        table: Arc<Table>,
+        clock: Arc<dyn Clock>,
+        timeout: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            chunks,
+            peers,
+            table,
+            timeout,
+            health: Health::new(clock),
+            late: Arc::new(Semaphore::new(LATE_MAX)),
+            tally: Arc::default(),
+            suspects: Mutex::default(),
+        })
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub fn chunks(&self) -> &Arc<ChunkStore> {
+        &self.chunks
+    }
+
+    /// Who has to have a chunk. Without a table of nodes: this one.
+    pub(super) fn places(&self, id: ChunkId) -> Result<Vec<NodeId>> {
+        let places = self.table.view().placement()?.places(id);
+        Ok(if places.is_empty() { vec![self.node] } else { places })
+    }
+
+    /// Writes a chunk here and on the other nodes it belongs to, all at the same time. Returns
+    /// who has it on disk as soon as that is what is `need`ed; the names of files here are durable
+    /// after [`ChunkStore::sync_names`]. What lands later is told by [`Self::take_landed`].
+    /// `on` have it already.
+    ///
+    /// # Errors
+    /// [`Error::NoQuorum`] when it did not come to that within the timeout; on one node what its
+    /// disk said. Copies that were made stay until their id is reaped.
+    pub async fn store(
+        self: &Arc<Self>,
+        chunk: SealedChunk,
+        need: Need,
+        on: &[NodeId],
+    ) -> Result<Vec<NodeId>> {
+        let places = self.places(chunk.id())?;
+        Spread::new(Arc::clone(self), chunk, places, on.to_vec(), need).run().await
+    }
+
+    /// Brings a chunk that some nodes have to a quorum of its places as they are now; returns who
+    /// has it then.
+    ///
+    /// # Errors
+    /// As [`Self::store`], and as [`Self::read`].
+    pub async fn spread(
+        self: &Arc<Self>,
+        id: ChunkId,
+        on: &[NodeId],
+        need: Need,
+    ) -> Result<Vec<NodeId>> {
+        let enough = match need {
+            Need::Quorum => self.table.view().placement()?.is_quorum(id, on),
+            Need::One => !on.is_empty(),
+        };
+        if enough {
+            return Ok(on.to_vec());
+        }
+        let chunk = match self.load(id).await {
+            Ok(chunk) => chunk,
+            Err(Error::NotFound | Error::Damaged(_)) => {
+                self.fetch(id, on, None, self.timeout).await?
+            }
+            Err(error) => return Err(error),
+        };
+        self.store(chunk, need, on).await
+    }
+
+    async fn load(&self, id: ChunkId) -> Result<SealedChunk> {
+        let chunks = Arc::clone(&self.chunks);
+        let loaded = tokio::task::spawn_blocking(move || chunks.load(id)).await;
+        loaded.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    /// Appends `len` bytes from `offset` of a chunk's data to `out`: from the file here, else from
+    /// another node that has it. Checked either way. `on`: who has a chunk without a record.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]: nobody has it, and perhaps nobody should any more.
+    /// [`Error::Damaged`]: there is no good copy. [`Error::Unreachable`]: nobody who has one
+    /// answered within the timeout.
+    pub async fn read(
+        &self,
+        id: ChunkId,
+        offset: u32,
+        len: u32,
+        on: &[NodeId],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let local = match self.chunks.read(id, offset, len, out) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let others = self.others(id, on)?;
+        if others.is_empty() {
+            return Err(local);
+        }
+        let ask = |node| self.peers.read(node, id, offset, len);
+        let bytes = self.ask(id, others, &ask, self.timeout).await;
+        let bytes = bytes.map_err(|remote| graver(local.clone(), remote))?;
+        out.extend_from_slice(&bytes);
+        self.tally.read_elsewhere();
+        if !matches!(local, Error::NotFound) {
+            self.suspect(id);
+        }
+        Ok(())
+    }
+
+    /// Brings a whole chunk from another node that has it; the one that is recorded, if it is.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) async fn fetch(
+        &self,
+        id: ChunkId,
+        on: &[NodeId],
+        record: Option<&ChunkRecord>,
+        patience: Duration,
+    ) -> Result<SealedChunk> {
+        let others = self.others(id, on)?;
+        let wanted = record.map(|record| (record.len, record.sha256));
+        let ask = |node| -> Later<'_, SealedChunk> {
+            Box::pin(async move {
+                let chunk = self.peers.fetch(node, id).await?;
+                let info = chunk.info();
+                let is_it = info.header.id == id
+                    && wanted.is_none_or(|wanted| wanted == (info.len, info.sha256));
+                let other = || Error::damaged(format!("node {node} has another chunk {id}"));
+                if is_it { Ok(chunk) } else { Err(other()) }
+            })
+        };
+        self.ask(id, others, &ask, patience).await
+    }
+
+    /// Asks one node after the other, those that answer first, until one has it or `patience` is at
+    /// its end; once in any case.
+    async fn ask<'a, T: Send>(
+        &self,
+        id: ChunkId,
+        mut nodes: Vec<NodeId>,
+        ask: &(dyn Fn(NodeId) -> Later<'a, T> + Send + Sync),
+        patience: Duration,
+    ) -> Result<T> {
+        let rounds = async {
+            let mut worst = Error::NotFound;
+            while !nodes.is_empty() {
+                self.health.sort(&mut nodes);
+                for node in std::mem::take(&mut nodes) {
+                    match ask(node).await {
+                        Ok(found) => {
+                            self.health.note(node, true);
+                            return Ok(found);
+                        }
+                        Err(error @ (Error::NotFound | Error::Damaged(_))) => {
+                            worst = graver(worst.clone(), error);
+                        }
+                        Err(error) => {
+                            log::debug!("chunk {id} from node {node}: {error}");
+                            self.health.note(node, false);
+                            worst = graver(worst.clone(), error);
+                            nodes.push(node);
+                        }
+                    }
+                }
+                if patience.is_zero() {
+                    break;
+                }
+                if !nodes.is_empty() {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+            }
+            Err(worst)
+        };
+        match tokio::time::timeout(patience.max(self.timeout), rounds).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Unreachable(format!("no node that has chunk {id} answers"))),
+        }
+    }
+
+    /// Who else has a chunk: as its record says, nearest first, else as the caller says.
+    fn others(&self, id: ChunkId, on: &[NodeId]) -> Result<Vec<NodeId>> {
+        let (placement, record) = {
+            let view = self.table.view();
+            (view.placement()?, view.chunk(id)?)
+        };
+        let mut others = on.to_vec();
+        others.extend(record.into_iter().flat_map(|record| record.stored_on));
+        others.sort_unstable();
+        others.dedup();
+        others.retain(|node| *node != self.node);
+        let own = zone(&placement, self.node);
+        others.sort_by_key(|node| own.is_none() || zone(&placement, *node) != own);
+        Ok(others)
+    }
+
+    /// This node's file of a chunk is perhaps bad or missing: the repair looks at it.
+    pub fn suspect(&self, id: ChunkId) {
+        let mut suspects = self.suspects.lock();
+        if suspects.len() < LATE_MAX * 64 && !suspects.contains(&id) {
+            suspects.push(id);
+        }
+    }
+
+    /// The files that were found bad since the last call.
+    pub(super) fn take_suspects(&self) -> Vec<ChunkId> {
+        std::mem::take(&mut self.suspects.lock())
+    }
+
+    /// Copies that landed when nobody waited for them any more, since the last call.
+    pub(super) fn take_landed(&self) -> Vec<(NodeId, ChunkId)> {
+        self.tally.take_landed()
+    }
+
+    pub fn counts(&self) -> CopyCounts {
+        self.tally.counts()
+    }
+}
+
+fn zone(placement: &Placement, node: NodeId) -> Option<&str> {
+    placement.members.iter().find(|member| member.node == node).map(|member| member.zone.as_str())
+}
+
+/// What a reader is told of two failures: that somebody may still have it outweighs that it is bad,
+/// and that outweighs that it is missing.
+fn graver(one: Error, other: Error) -> Error {
+    let weight = |error: &Error| match error {
+        Error::NotFound => 0,
+        Error::Damaged(_) => 1,
+        Error::Io { .. } => 2,
+        _ => 3,
+    };
+    if weight(&other) > weight(&one) { other } else { one }
+}

@@ -1,0 +1,23 @@
+//! The copies of chunks on other nodes: the seam to them, what a node does for its peers.
+
+mod health;
+mod inventory;
+mod keeper;
+mod peers;
+mod remote;
+mod repair;
+mod server;
+mod sim;
+mod spread;
+mod tally;
+
+pub use keeper::{Copies, Need};
+pub use peers::{ChunkPeers, Later, NoPeers};
+pub use remote::RemoteChunks;
+pub use repair::{Repair, Wanting};
+pub use server::{ChunkServer, Range};
+pub use sim::SimPeers;
+pub use tally::CopyCounts;
+
+#[cfg(test)]
+mod suite;

@@ -1,0 +1,433 @@
+//! Makes the copies that are missing on this node and gives up those that are one too many, as the
+//! log's errands say; tells the log what it has and what it lost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::inventory::{Inventory, take};
+use super::keeper::Copies;
+use crate::error::{Error, Result};
+use crate::meta::{
+    Errand, KvRead, Loss, Mutation, NodeRecord, NodeState, Outcome, Survey, View, keys,
+};
+use crate::replication::{Replica, Wait};
+use crate::types::limits::REAP_IDS_MAX;
+use crate::types::{ChunkId, NodeId};
+
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Rounds between two looks at all files.
+const INVENTORY_EVERY: u64 = 6 * 3600 / PAUSE.as_secs();
+/// Errands taken up at a time; what came of them is told with one mutation.
+const PAGE: usize = 256;
+/// Copies made at the same time: the disk and the network are others' too.
+const AT_ONCE: usize = 4;
+/// Failures after which a round gives up: whoever has the rest is away too.
+const FAILURES_MAX: usize = 16;
+/// Copies remembered that nobody could give; more of them are asked for in every round.
+const RESTING_MAX: usize = 8192;
+/// The longest rest is two to this many rounds.
+const RESTS_MAX: u32 = 8;
+/// Errands counted at most.
+const COUNTED_MAX: usize = 1_000_000;
+/// The weight of a node that was given none.
+const WEIGHT: u32 = 100;
+/// Room on the disk that copies leave, in bytes.
+const RESERVE: u64 = 256 << 20;
+
+/// One node's repair of its copies.
+pub struct Repair {
+    copies: Arc<Copies>,
+    replica: Arc<Replica>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Errands of the last round: a copy may be on its way from the chunk's writer, who is given
+    /// until the next.
+    fresh: HashMap<ChunkId, Errand>,
+    /// Copies that nobody could give: in which round they are asked for again, and how often they were.
+    resting: HashMap<ChunkId, (u64, u32)>,
+    /// How far the survey was in the last round.
+    surveyed: Option<(u64, Survey)>,
+    rounds: u64,
+}
+
+/// Copies that are still to be made or given up, at most a million counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanting {
+    /// Missing on this node.
+    pub here: u64,
+    /// Missing on all nodes.
+    pub anywhere: u64,
+    /// On some node for nothing.
+    pub surplus: u64,
+    /// A change of the nodes is still being looked into: there may be more.
+    pub is_surveying: bool,
+}
+
+impl Wanting {
+    /// # Errors
+    /// What the table says.
+    pub fn of(view: &View<'_>, node: NodeId) -> Result<Self> {
+        let is_surveying = view.placement()?.survey != Survey::Done;
+        let mut wanting = Self { is_surveying, ..Self::default() };
+        let (from, to) = keys::family(keys::ERRAND);
+        let mut counted = 0;
+        view.scan(&from, &to, &mut |key, value| {
+            match crate::meta::codec::decode(value)? {
+                Errand::Make => {
+                    wanting.anywhere += 1;
+                    wanting.here += u64::from(keys::head_number(key) == Some(node));
+                }
+                Errand::Drop => wanting.surplus += 1,
+            }
+            counted += 1;
+            Ok(counted < COUNTED_MAX)
+        })?;
+        Ok(wanting)
+    }
+}
+
+impl Repair {
+    pub fn new(copies: Arc<Copies>, replica: Arc<Replica>) -> Arc<Self> {
+        Arc::new(Self { copies, replica, state: Mutex::default() })
+    }
+
+    /// Sets the replication factor and enlists this node, if the log knows of no node at all.
+    ///
+    /// # Errors
+    /// What the log says.
+    pub async fn found(&self, address: &str, factor: u8) -> Result<()> {
+        if !self.copies.table.view().nodes()?.is_empty() {
+            return Ok(());
+        }
+        self.propose(Mutation::SetReplicationFactor { factor }).await?;
+        self.enlist(address).await?;
+        self.survey().await
+    }
+
+    /// Puts this node into the log, unless it is there: from then on it takes copies, and counts for
+    /// the quorum of those it has to take. Its peers must have a way to it.
+    ///
+    /// # Errors
+    /// What the log says.
+    pub async fn enlist(&self, address: &str) -> Result<()> {
+        let nodes = self.copies.table.view().nodes()?;
+        if nodes.iter().any(|(node, _)| *node == self.node()) {
+            return Ok(());
+        }
+        let (address, zone, weight) = (address.to_owned(), String::new(), WEIGHT);
+        let record = NodeRecord { address, zone, weight, state: NodeState::Active };
+        self.propose(Mutation::SetNode { node: self.node(), record }).await.map(|_| ())
+    }
+
+    /// Rounds, for ever; ends when the task is dropped.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            if let Err(error) = self.round().await {
+                log::warn!("the repair of copies goes on in the next round: {error}");
+            }
+        }
+    }
+
+    /// One round: everything that can be made is.
+    ///
+    /// # Errors
+    /// The first failure of the log or this node's disk.
+    pub async fn round(&self) -> Result<()> {
+        let rounds = {
+            let mut state = self.state.lock();
+            state.rounds += 1;
+            state.rounds
+        };
+        self.survey().await?;
+        self.tell_landed().await?;
+        if rounds % INVENTORY_EVERY == 1 {
+            self.take_inventory().await?;
+        }
+        self.lose_suspects().await?;
+        self.run_errands().await
+    }
+
+    fn node(&self) -> NodeId {
+        self.copies.node
+    }
+
+    async fn propose(&self, mutation: Mutation) -> Result<Outcome> {
+        self.replica.propose(mutation, Wait::Applied, 0).await
+    }
+
+    /// Looks through the chunks after a change of the nodes: the first member does, and whoever sees
+    /// that it does not.
+    async fn survey(&self) -> Result<()> {
+        let placement = self.copies.table.view().placement()?;
+        let at = (placement.epoch, placement.survey);
+        let before = self.state.lock().surveyed.replace(at);
+        if placement.survey == Survey::Done {
+            return Ok(());
+        }
+        let is_first = placement.members.first().is_none_or(|first| first.node == self.node());
+        if is_first || before == Some(at) {
+            let epoch = placement.epoch;
+            while self.propose(Mutation::Survey { epoch }).await? == Outcome::More(true) {}
+        }
+        Ok(())
+    }
+
+    /// Tells of copies that landed after their chunk was named.
+    async fn tell_landed(&self) -> Result<()> {
+        let mut told: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
+        let mut own = false;
+        for (node, id) in self.copies.take_landed() {
+            let view = self.copies.table.view();
+            match view.chunk(id)? {
+                Some(record) if record.stored_on.contains(&node) => {}
+                Some(_) => {
+                    own |= node == self.node();
+                    told.entry(node).or_default().push(id);
+                }
+                // Its commit is under way.
+                None if view.may_still_come(id)? => self.copies.tally.landed(node, id),
+                None => {}
+            }
+        }
+        if own {
+            self.sync_names().await?;
+        }
+        for (node, ids) in told {
+            for ids in ids.chunks(REAP_IDS_MAX) {
+                self.propose(Mutation::Stored { node, ids: ids.to_vec() }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up files that are bad or missing, where another node has a copy; they become errands.
+    async fn lose_suspects(&self) -> Result<()> {
+        let mut lost = Vec::new();
+        for id in self.copies.take_suspects() {
+            let record = self.copies.table.view().chunk(id)?;
+            let others = record.is_some_and(|record| {
+                record.stored_on.contains(&self.node()) && record.stored_on.len() > 1
+            });
+            if others && self.is_lost(id).await? {
+                lost.push(id);
+            }
+        }
+        for ids in lost.chunks(REAP_IDS_MAX) {
+            let (node, ids) = (self.node(), ids.to_vec());
+            ids.iter().for_each(|_| self.copies.tally.mended());
+            self.propose(Mutation::Unstored { node, ids, why: Loss::Damaged }).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks a second time; a bad file is set aside.
+    async fn is_lost(&self, id: ChunkId) -> Result<bool> {
+        let chunks = Arc::clone(&self.copies.chunks);
+        let look = move || match chunks.verify(id) {
+            Ok(_) => Ok(false),
+            Err(Error::NotFound) => Ok(true),
+            Err(Error::Damaged(what)) => {
+                log::error!("{what}: it is set aside, and made again from another node's copy");
+                chunks.quarantine(id).map(|()| true)
+            }
+            Err(error) => Err(error),
+        };
+        blocking(look).await
+    }
+
+    async fn run_errands(&self) -> Result<()> {
+        let (mut after, mut fresh, mut failures) = (None, HashMap::new(), 0);
+        loop {
+            let page = self.copies.table.view().errands(self.node(), after, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            let due = self.due(&page, &mut fresh);
+            let of =
+                |wanted| due.iter().filter(move |(_, errand)| *errand == wanted).map(|(id, _)| *id);
+            failures += self.make(of(Errand::Make).collect()).await?;
+            self.give_up(of(Errand::Drop).collect()).await?;
+            if failures > FAILURES_MAX {
+                break;
+            }
+        }
+        self.state.lock().fresh = fresh;
+        Ok(())
+    }
+
+    /// What of a page is to be done now: all of a full one, what was there in the last round of the
+    /// rest.
+    fn due(
+        &self,
+        page: &[(ChunkId, Errand)],
+        fresh: &mut HashMap<ChunkId, Errand>,
+    ) -> Vec<(ChunkId, Errand)> {
+        if page.len() == PAGE {
+            return page.to_vec();
+        }
+        fresh.extend(page.iter().copied());
+        let state = self.state.lock();
+        let is_due = |(id, errand): &&(ChunkId, Errand)| {
+            let rests = state.resting.get(id).is_some_and(|(round, _)| *round > state.rounds);
+            state.fresh.get(id) == Some(errand) && !rests
+        };
+        page.iter().filter(is_due).copied().collect()
+    }
+
+    /// Makes copies here and tells of them; returns how many could not be made.
+    async fn make(&self, ids: Vec<ChunkId>) -> Result<usize> {
+        let (mut under_way, mut waiting) = (JoinSet::new(), ids.into_iter());
+        let (mut made, mut failures) = (Vec::new(), 0);
+        loop {
+            while under_way.len() < AT_ONCE
+                && let Some(id) = waiting.next()
+            {
+                let copies = Arc::clone(&self.copies);
+                under_way.spawn(async move { (id, make_one(&copies, id).await) });
+            }
+            match under_way.join_next().await {
+                Some(Ok((id, Ok(true)))) => made.push(id),
+                Some(Ok((_, Ok(false)))) => {}
+                Some(Ok((_, Err(error @ (Error::DiskFailed(_) | Error::NoSpace))))) => {
+                    return Err(error);
+                }
+                Some(Ok((id, Err(error)))) => {
+                    failures += 1;
+                    self.failed(id, &error);
+                }
+                Some(Err(_)) => return Err(Error::ShuttingDown),
+                None => break,
+            }
+        }
+        if !made.is_empty() {
+            self.state.lock().resting.retain(|id, _| !made.contains(id));
+            self.sync_names().await?;
+            self.copies.tally.made(made.len());
+            let stored = Mutation::Stored { node: self.node(), ids: made };
+            if let Outcome::Reaped(gone) = self.propose(stored).await? {
+                self.delete(gone).await?;
+            }
+        }
+        Ok(failures)
+    }
+
+    /// Who has the copy may be back in the next round. When nobody has a good one, it is asked for
+    /// less and less often.
+    fn failed(&self, id: ChunkId, error: &Error) {
+        if !matches!(error, Error::NotFound | Error::Damaged(_)) {
+            log::debug!("no copy of chunk {id} yet: {error}");
+            return;
+        }
+        log::error!("no node has a good copy of chunk {id}: {error}");
+        let mut state = self.state.lock();
+        let rounds = state.rounds;
+        if state.resting.len() >= RESTING_MAX {
+            state.resting.retain(|_, (round, _)| *round > rounds);
+        }
+        let (round, count) = state.resting.entry(id).or_default();
+        *count += 1;
+        *round = rounds + (1 << (*count).min(RESTS_MAX));
+    }
+
+    /// Removes copies that all places have, once the log has agreed.
+    async fn give_up(&self, ids: Vec<ChunkId>) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let unstored = Mutation::Unstored { node: self.node(), ids, why: Loss::Surplus };
+        let Outcome::Reaped(ids) = self.propose(unstored).await? else { return Ok(()) };
+        self.copies.tally.given_up(ids.len());
+        self.delete(ids).await
+    }
+
+    /// Deletes files that no record wants on this node.
+    async fn delete(&self, ids: Vec<ChunkId>) -> Result<()> {
+        let copies = Arc::clone(&self.copies);
+        let delete = move || {
+            let is_mine = |id| -> Result<bool> {
+                let record = copies.table.view().chunk(id)?;
+                Ok(record.is_some_and(|record| record.stored_on.contains(&copies.node)))
+            };
+            for id in ids {
+                if is_mine(id)? {
+                    continue;
+                }
+                copies.chunks.delete(id)?;
+                // Recorded in between: then it is missing now, and made again.
+                if is_mine(id)? {
+                    copies.suspect(id);
+                }
+            }
+            Ok(())
+        };
+        blocking(delete).await
+    }
+
+    /// Compares all files with the records.
+    async fn take_inventory(&self) -> Result<()> {
+        let mut after = None;
+        loop {
+            let copies = Arc::clone(&self.copies);
+            let found = blocking(move || take(&copies, after)).await?;
+            let Inventory { missing, strays, surplus, next } = found;
+            missing.into_iter().for_each(|id| self.copies.suspect(id));
+            self.delete(surplus).await?;
+            for ids in strays.chunks(REAP_IDS_MAX) {
+                log::info!("{} chunk files that nothing names are removed", ids.len());
+                // Whoever has the files hears of it, this node too.
+                self.propose(Mutation::Reap { ids: ids.to_vec() }).await?;
+            }
+            self.lose_suspects().await?;
+            match next {
+                Some(id) => after = Some(id),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn sync_names(&self) -> Result<()> {
+        let chunks = Arc::clone(&self.copies.chunks);
+        blocking(move || chunks.sync_names()).await
+    }
+}
+
+/// `false` when there is nothing to be done any more.
+async fn make_one(copies: &Arc<Copies>, id: ChunkId) -> Result<bool> {
+    let Some(record) = copies.table.view().chunk(id)? else { return Ok(false) };
+    if !record.missing_on.contains(&copies.node) {
+        return Ok(false);
+    }
+    let (chunks, wanted) = (Arc::clone(&copies.chunks), (record.len, record.sha256));
+    let look = move || match chunks.verify(id) {
+        Ok(info) if (info.len, info.sha256) == wanted => Ok(true),
+        Err(Error::NotFound) => Ok(false),
+        Ok(_) | Err(Error::Damaged(_)) => chunks.quarantine(id).map(|()| false),
+        Err(error) => Err(error),
+    };
+    // It came from its writer, or before a crash kept it from being told.
+    if blocking(look).await? {
+        return Ok(true);
+    }
+    if copies.chunks.space()?.available < RESERVE.saturating_add(record.len.into()) {
+        return Err(Error::NoSpace);
+    }
+    let chunk = copies.fetch(id, &[], Some(&record), Duration::ZERO).await?;
+    let chunks = Arc::clone(&copies.chunks);
+    blocking(move || chunks.keep(&chunk)).await?;
+    Ok(true)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::ShuttingDown))
+}

@@ -1,0 +1,90 @@
+//! Read barriers: what was acknowledged anywhere before the question is in this node's table when it
+//! is answered. All who wait at a time share one round to the leader.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{ASK_AGAIN, Cluster, Leader};
+use crate::error::{Error, Result};
+use crate::replication::peers::Kind;
+
+type Waiting = oneshot::Sender<Result<u64>>;
+
+/// Where barriers are asked for.
+pub struct Barrier {
+    cluster: Cluster,
+    queue: mpsc::UnboundedSender<Waiting>,
+}
+
+impl Barrier {
+    /// `within`: how long a round may look for a leader. The second value has to run somewhere.
+    pub fn new(cluster: Cluster, within: Duration) -> (Self, impl Future<Output = ()> + Send) {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let rounds = rounds(cluster.clone(), waiting, within);
+        (Self { cluster, queue }, rounds)
+    }
+
+    /// Returns the log index through which a read has to see.
+    ///
+    /// # Errors
+    /// [`Error::NoQuorum`] when no leader with a quorum was found in time.
+    pub async fn index(&self) -> Result<u64> {
+        let (tell, told) = oneshot::channel();
+        self.queue.send(tell).map_err(|_| Error::ShuttingDown)?;
+        told.await.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    /// Returns when this node's table has all that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// As [`Self::index`].
+    pub async fn pass(&self) -> Result<()> {
+        let index = self.index().await?;
+        self.cluster.machine.wait_applied(index).await
+    }
+}
+
+/// Every round begins after those it serves have asked.
+async fn rounds(cluster: Cluster, mut queue: mpsc::UnboundedReceiver<Waiting>, within: Duration) {
+    while let Some(first) = queue.recv().await {
+        let mut group = vec![first];
+        while let Ok(next) = queue.try_recv() {
+            group.push(next);
+        }
+        let found = tokio::time::timeout(within, find(&cluster)).await;
+        let no_leader =
+            || Error::NoQuorum("no leader could confirm in time what is committed".into());
+        let index = found.map_err(|_| no_leader());
+        for waiting in group {
+            // Nobody listens when the asker gave up.
+            let _ = waiting.send(index.clone());
+        }
+    }
+}
+
+/// Asks until a leader answers.
+async fn find(cluster: &Cluster) -> u64 {
+    loop {
+        let asked = match cluster.leader() {
+            Leader::ThisNode => own(cluster).await,
+            Leader::Other(node) => {
+                cluster.ask(node, Kind::ReadIndex, &(), Duration::from_secs(2)).await
+            }
+            Leader::Nobody => Err(Error::NoQuorum("there is no leader".into())),
+        };
+        match asked {
+            Ok(index) => return index,
+            Err(error) => log::debug!("a read waits for a leader: {error}"),
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// As the leader, confirmed by a quorum.
+async fn own(cluster: &Cluster) -> Result<u64> {
+    match cluster.raft.get_read_log_id().await {
+        Ok((read, _)) => Ok(read.map_or(0, |read| read.index)),
+        Err(error) => Err(Error::NoQuorum(error.to_string())),
+    }
+}

@@ -1,0 +1,139 @@
+//! Who is a member, and how each of them is: what `bucketfs cluster status` shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openraft::LogIdOptionExt;
+use serde::{Deserialize, Serialize};
+
+use super::leases::{Heard, LEASE};
+use super::{Cluster, Leader, Leases};
+use crate::error::Result;
+use crate::replication::peers::Kind;
+use crate::types::NodeId;
+
+/// How long the leader may take to answer for the others.
+const WITHIN: Duration = Duration::from_secs(3);
+/// A node that was not heard for so long is worth a word.
+const QUIET: Duration = Duration::from_secs(6);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Leader,
+    Voter,
+    /// Has the log and takes copies; its voice does not count.
+    Learner,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberStatus {
+    pub node: NodeId,
+    pub address: String,
+    pub role: Role,
+    /// Index of the last log entry in its table, as far as is known.
+    pub applied: Option<u64>,
+    /// Log entries it does not have yet.
+    pub lag: Option<u64>,
+    /// Milliseconds since it was last heard; `None` when it never was.
+    pub heard_ms: Option<u64>,
+    /// Bytes of its disk, and those that are free.
+    pub disk_total: u64,
+    pub disk_free: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// One sentence.
+    pub health: String,
+    pub healthy: bool,
+    pub cluster: String,
+    pub term: u64,
+    pub leader: Option<NodeId>,
+    pub members: Vec<MemberStatus>,
+}
+
+impl Cluster {
+    /// Asks the leader; without one tells what this node knows.
+    pub async fn census(&self, name: &str, leases: &Leases) -> ClusterStatus {
+        if let Leader::Other(leader) = self.leader() {
+            let asked: Result<ClusterStatus> = self.ask(leader, Kind::Census, &(), WITHIN).await;
+            match asked {
+                Ok(status) => return status,
+                Err(error) => log::debug!("the leader was not asked how all are: {error}"),
+            }
+        }
+        self.own_census(name, leases)
+    }
+
+    /// What this node knows by itself: as the leader, everything.
+    pub fn own_census(&self, name: &str, leases: &Leases) -> ClusterStatus {
+        let heard = leases.heard();
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let leads = metrics.current_leader == Some(self.node);
+        let last = metrics.last_log_index.unwrap_or(0);
+        let membership = metrics.membership_config.membership();
+        let members = membership.nodes().map(|(&node, known)| {
+            let replication = metrics.replication.as_ref();
+            let matched = replication.and_then(|all| all.get(&node).copied().flatten().index());
+            let said = heard.get(&node);
+            MemberStatus {
+                node,
+                address: known.addr.clone(),
+                role: match membership.get_joint_config().iter().any(|set| set.contains(&node)) {
+                    _ if metrics.current_leader == Some(node) => Role::Leader,
+                    true => Role::Voter,
+                    false => Role::Learner,
+                },
+                applied: said.map(|said| said.alive.applied),
+                lag: matched.filter(|_| leads).map(|index| last.saturating_sub(index)),
+                heard_ms: said.map(|said| u64::try_from(said.ago.as_millis()).unwrap_or(u64::MAX)),
+                disk_total: said.map_or(0, |said| said.alive.disk_total),
+                disk_free: said.map_or(0, |said| said.alive.disk_free),
+            }
+        });
+        let members: Vec<MemberStatus> = members.collect();
+        let (healthy, health) = health(&members, &heard, leads);
+        ClusterStatus {
+            health,
+            healthy,
+            cluster: name.to_owned(),
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            members,
+        }
+    }
+}
+
+/// Whether all is well, and a sentence about it.
+fn health(
+    members: &[MemberStatus],
+    heard: &BTreeMap<NodeId, Heard>,
+    leads: bool,
+) -> (bool, String) {
+    if !leads {
+        let what = "No leader can be reached: nothing can be written, and nothing read that has \
+                    to be up to date.";
+        return (false, what.into());
+    }
+    let quiet: Vec<String> = members
+        .iter()
+        .filter(|member| heard.get(&member.node).is_none_or(|heard| heard.ago > QUIET))
+        .map(|member| format!("node {} at {}", member.node, member.address))
+        .collect();
+    if quiet.is_empty() {
+        let sentence = match members.len() {
+            1 => "Healthy: the only node answers.".into(),
+            count => format!("Healthy: all {count} nodes answer."),
+        };
+        return (true, sentence);
+    }
+    let what = format!(
+        "Degraded: no word from {} for more than {} s; its session ends after {} s.",
+        quiet.join(", "),
+        QUIET.as_secs(),
+        LEASE.as_secs()
+    );
+    (false, what)
+}

@@ -1,0 +1,166 @@
+//! Leases of sessions: nodes tell the leader that they live, and the leader ends the session of one
+//! that has been silent for too long. From then on nothing of it is committed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::LogIdOptionExt;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::{Cluster, Leader};
+use crate::env::{Clock, Disk};
+use crate::error::Result;
+use crate::replication::book::Book;
+use crate::replication::peers::Kind;
+use crate::types::{NodeId, SessionId};
+
+/// How long a session lives without a word of its node.
+pub const LEASE: Duration = Duration::from_secs(20);
+/// Between two signs of life.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// A node lives, where it can be reached, and how it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Alive {
+    pub session: SessionId,
+    pub address: String,
+    /// Index of the last log entry in its table.
+    pub applied: u64,
+    /// Bytes of its disk, and those that are free.
+    pub disk_total: u64,
+    pub disk_free: u64,
+}
+
+/// The last word of a node.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub alive: Alive,
+    pub ago: Duration,
+}
+
+/// What this node, while it leads, knows about the sessions of others.
+pub struct Leases {
+    clock: Arc<dyn Clock>,
+    heard: Mutex<Ears>,
+}
+
+#[derive(Default)]
+struct Ears {
+    /// The term it is known for: a new leader has heard nobody yet, and waits a whole lease.
+    term: u64,
+    since: Duration,
+    sessions: HashMap<SessionId, Duration>,
+    nodes: BTreeMap<NodeId, (Alive, Duration)>,
+}
+
+impl Leases {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, heard: Mutex::default() }
+    }
+
+    /// A node has said that it lives.
+    pub fn note(&self, node: NodeId, alive: Alive) {
+        let now = self.clock.elapsed();
+        let mut ears = self.heard.lock();
+        ears.sessions.insert(alive.session, now);
+        ears.nodes.insert(node, (alive, now));
+    }
+
+    /// The last word of each node.
+    pub fn heard(&self) -> BTreeMap<NodeId, Heard> {
+        let now = self.clock.elapsed();
+        let ears = self.heard.lock();
+        let heard = |(alive, at): &(Alive, Duration)| Heard {
+            alive: alive.clone(),
+            ago: now.saturating_sub(*at),
+        };
+        ears.nodes.iter().map(|(node, word)| (*node, heard(word))).collect()
+    }
+
+    /// Those of `sessions` whose lease has run out, asked by the leader of `term`.
+    pub fn run_out(&self, term: u64, sessions: &[SessionId]) -> Vec<SessionId> {
+        let now = self.clock.elapsed();
+        let mut heard = self.heard.lock();
+        if heard.term != term {
+            *heard = Ears { term, since: now, ..Ears::default() };
+        }
+        heard.sessions.retain(|session, _| sessions.contains(session));
+        let last = |session: &&SessionId| {
+            let last = heard.sessions.get(session).copied().unwrap_or(heard.since);
+            now.saturating_sub(last) > LEASE
+        };
+        sessions.iter().filter(last).copied().collect()
+    }
+}
+
+/// A node that tells the leader that it lives.
+pub struct Living {
+    pub cluster: Cluster,
+    pub book: Arc<Book>,
+    pub address: String,
+    pub leases: Arc<Leases>,
+    pub disk: Arc<dyn Disk>,
+    pub data_dir: PathBuf,
+}
+
+impl Living {
+    /// Tells it again and again; runs until it is dropped.
+    pub async fn keep_alive(self) {
+        loop {
+            let alive = self.alive();
+            match self.cluster.leader() {
+                Leader::ThisNode => self.leases.note(self.cluster.node, alive),
+                Leader::Other(node) => {
+                    let told: Result<()> = self.cluster.ask(node, Kind::Alive, &alive, EVERY).await;
+                    if let Err(error) = told {
+                        log::debug!("the leader was not told that this node lives: {error}");
+                    }
+                }
+                Leader::Nobody => {}
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    fn alive(&self) -> Alive {
+        // A disk that cannot say is no reason to keep silent.
+        let space = self.disk.space(&self.data_dir).unwrap_or_default();
+        Alive {
+            session: self.book.session(),
+            address: self.address.clone(),
+            applied: self.cluster.machine.last().index().unwrap_or(0),
+            disk_total: space.total,
+            disk_free: space.available,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::SimClock;
+
+    fn word(session: u64) -> Alive {
+        let (address, session) = (String::new(), SessionId(session));
+        Alive { session, address, applied: 0, disk_total: 0, disk_free: 0 }
+    }
+
+    #[test]
+    fn a_lease_runs_out_a_whole_lease_after_the_last_word() {
+        let clock = Arc::new(SimClock::new(1));
+        let leases = Leases::new(clock.clone());
+        let all = [SessionId(1), SessionId(2)];
+        assert!(leases.run_out(7, &all).is_empty());
+        clock.advance(LEASE);
+        leases.note(2, word(2));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(leases.run_out(7, &all), [SessionId(1)]);
+        // A new leader has heard nobody and must not take that for death.
+        assert!(leases.run_out(8, &all).is_empty());
+        clock.advance(LEASE + Duration::from_millis(1));
+        assert_eq!(leases.run_out(8, &all), all);
+    }
+}

@@ -1,0 +1,122 @@
+//! This node among the members of its cluster: who leads, what the others are asked and answered,
+//! who lives, who becomes a voter, who may join.
+
+mod admission;
+mod barrier;
+mod census;
+mod council;
+mod invitations;
+mod joining;
+mod leases;
+mod receiving;
+mod service;
+
+pub use admission::admit_until_member;
+pub use barrier::Barrier;
+pub use census::{ClusterStatus, MemberStatus, Role};
+pub use council::Council;
+pub use invitations::{Invitation, Invitations};
+pub use joining::ask_to_join;
+pub use leases::{Leases, Living};
+pub use service::Service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{BasicNode, ChangeMembers};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::peers::{self, Denied, Kind, Transport};
+use super::raft::Machine;
+use super::types::Raft;
+use crate::error::{Error, Result};
+use crate::types::NodeId;
+
+/// Between two questions to a cluster that has no leader.
+pub const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The cluster as one of its nodes sees it.
+#[derive(Clone)]
+pub struct Cluster {
+    pub node: NodeId,
+    /// Where the others find this node.
+    pub address: String,
+    pub raft: Raft,
+    pub machine: Arc<Machine>,
+    pub transport: Arc<dyn Transport>,
+}
+
+/// Who decides at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leader {
+    ThisNode,
+    Other(NodeId),
+    Nobody,
+}
+
+impl Cluster {
+    pub fn leader(&self) -> Leader {
+        match self.raft.metrics().borrow().current_leader {
+            Some(node) if node == self.node => Leader::ThisNode,
+            Some(node) => Leader::Other(node),
+            None => Leader::Nobody,
+        }
+    }
+
+    /// Asks the leader, which is another node, once.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::NoQuorum`] when it does not lead any more.
+    pub async fn ask<B: Serialize, A: DeserializeOwned>(
+        &self,
+        leader: NodeId,
+        kind: Kind,
+        body: &B,
+        within: Duration,
+    ) -> Result<A> {
+        if let Some(address) = self.address_of(leader) {
+            self.transport.learn(leader, &address);
+        }
+        match peers::call(&*self.transport, leader, kind, body, within).await? {
+            Ok(answer) => Ok(answer),
+            Err(Denied::NotLeader(_)) => Err(Error::NoQuorum("the leader has changed".into())),
+            Err(Denied::Failed(what)) => Err(Error::NoQuorum(format!("the leader: {what}"))),
+            Err(Denied::NoSpace) => Err(Error::NoSpace),
+            Err(Denied::Refused(what)) => Err(Error::Store(what)),
+        }
+    }
+
+    fn address_of(&self, node: NodeId) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let membership = &metrics.borrow().membership_config;
+        membership.membership().get_node(&node).map(|node| node.addr.clone())
+    }
+
+    /// Every member with its address, this one too.
+    pub fn members(&self) -> Vec<(NodeId, String)> {
+        let membership = self.machine.state().membership;
+        let nodes = membership.membership().nodes();
+        let place = |(id, node): (&NodeId, &BasicNode)| match *id == self.node {
+            // The log may not know yet where this node listens now.
+            true => (*id, self.address.clone()),
+            false => (*id, node.addr.clone()),
+        };
+        nodes.map(place).collect()
+    }
+
+    /// Lets all members know where one of them is found from now on, as the leader.
+    ///
+    /// # Errors
+    /// What openraft says.
+    pub async fn set_address(&self, node: NodeId, address: &str) -> Result<()> {
+        log::info!("node {node} is found at {address} from now on");
+        if node != self.node {
+            self.transport.learn(node, address);
+        }
+        // Its certificate says who it is, so that a wrong address only means that it is not reached.
+        let change = ChangeMembers::SetNodes([(node, BasicNode::new(address))].into());
+        let changed = self.raft.change_membership(change, true).await;
+        changed.map(|_| ()).map_err(|error| Error::NoQuorum(error.to_string()))
+    }
+}

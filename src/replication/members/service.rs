@@ -1,0 +1,206 @@
+//! What this node answers to the messages of others.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use openraft::BasicNode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::admission::{Admission, AskForAdmission};
+use super::joining::AskToJoin;
+use super::leases::{Alive, Leases};
+use super::receiving::Receiving;
+use super::{Barrier, Cluster, ClusterStatus, Invitations, Leader};
+use crate::env::Clock;
+use crate::error::{Error, Result};
+use crate::meta::{Request, codec};
+use crate::replication::copies::ChunkServer;
+use crate::replication::peers::{
+    Answer, Credentials, Denied, Handler, Joined, Kind, Proposed, Sender,
+};
+use crate::replication::proposer::Proposer;
+use crate::types::NodeId;
+use crate::types::limits::ENTRY_MUTATIONS_MAX;
+
+/// Answers for one node.
+pub struct Service {
+    pub cluster: Cluster,
+    pub proposer: Proposer,
+    pub barrier: Arc<Barrier>,
+    pub leases: Arc<Leases>,
+    pub invitations: Arc<Invitations>,
+    pub credentials: Credentials,
+    /// 32 hexadecimal digits.
+    pub name: String,
+    pub clock: Arc<dyn Clock>,
+    pub receiving: Receiving,
+    /// Set when the chunk store is open.
+    pub chunks: Arc<OnceLock<Arc<ChunkServer>>>,
+    /// Files that every node of the cluster has, beside the log.
+    pub secrets: Vec<(String, std::path::PathBuf)>,
+}
+
+impl Handler for Service {
+    fn handle(self: Arc<Self>, from: Sender, kind: Kind, body: Bytes) -> Answer {
+        Box::pin(async move {
+            match from {
+                Sender::Node(node) => self.answer_node(node, kind, body).await,
+                Sender::Stranger => self.answer_stranger(kind, &body),
+            }
+        })
+    }
+}
+
+impl Service {
+    async fn answer_node(&self, from: NodeId, kind: Kind, body: Bytes) -> Result<Bytes> {
+        match kind {
+            Kind::Append => {
+                let asked = self.cluster.raft.append_entries(parse(&body)?).await;
+                reply(&asked.map_err(failed))
+            }
+            Kind::Vote => {
+                let asked = self.cluster.raft.vote(parse(&body)?).await;
+                reply(&asked.map_err(failed))
+            }
+            Kind::SnapshotPart => {
+                let taken = self.receiving.take(&self.cluster, parse(&body)?).await;
+                reply(&taken.map_err(failed))
+            }
+            Kind::Propose => reply(&self.propose(parse(&body)?).await),
+            Kind::ReadIndex => reply(&self.read_index().await),
+            Kind::Alive => reply(&self.alive(from, &parse(&body)?).await),
+            Kind::Admit => reply(&self.admit(from, &parse(&body)?).await),
+            Kind::Census => reply(&self.census()),
+            Kind::ChunkSend | Kind::ChunkRead | Kind::ChunkFetch | Kind::ChunkWhich => {
+                self.answer_about_chunks(kind, body).await
+            }
+            Kind::Join => Err(Error::NotPermitted("this node is a member already")),
+        }
+    }
+
+    /// On a thread that may wait for the disk.
+    async fn answer_about_chunks(&self, kind: Kind, body: Bytes) -> Result<Bytes> {
+        let Some(server) = self.chunks.get().cloned() else {
+            return Err(Error::NoQuorum("this node is starting".into()));
+        };
+        let answered = tokio::task::spawn_blocking(move || server.answer(kind, &body)).await;
+        answered.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    fn answer_stranger(&self, kind: Kind, body: &[u8]) -> Result<Bytes> {
+        match kind {
+            Kind::Join => reply(&self.join(&parse(body)?)),
+            _ => Err(Error::NotPermitted("only nodes of the cluster may ask that")),
+        }
+    }
+
+    fn must_lead(&self) -> Result<(), Denied> {
+        match self.cluster.leader() {
+            Leader::ThisNode => Ok(()),
+            Leader::Other(node) => Err(Denied::NotLeader(Some(node))),
+            Leader::Nobody => Err(Denied::NotLeader(None)),
+        }
+    }
+
+    /// The requests go into the leader's own queue, so that one entry and one sync serve the
+    /// proposals of all nodes.
+    async fn propose(&self, requests: Vec<Request>) -> Result<Proposed, Denied> {
+        self.must_lead()?;
+        if requests.len() > ENTRY_MUTATIONS_MAX {
+            return Err(Denied::Refused("too many proposals in one message".into()));
+        }
+        let mut outcomes = Vec::with_capacity(requests.len());
+        let mut index = 0;
+        for answered in self.proposer.submit_for_peer(requests).map_err(failed)? {
+            let answered = answered.await.unwrap_or(Err(Error::ShuttingDown));
+            let answered = answered.map_err(|error| match error {
+                Error::NoSpace => Denied::NoSpace,
+                other => failed(other),
+            })?;
+            index = index.max(answered.index);
+            outcomes.push(answered.outcome);
+        }
+        Ok(Proposed { outcomes, index })
+    }
+
+    async fn read_index(&self) -> Result<u64, Denied> {
+        self.must_lead()?;
+        self.barrier.index().await.map_err(failed)
+    }
+
+    fn census(&self) -> Result<ClusterStatus, Denied> {
+        self.must_lead()?;
+        Ok(self.cluster.own_census(&self.name, &self.leases))
+    }
+
+    async fn alive(&self, from: NodeId, alive: &Alive) -> Result<(), Denied> {
+        self.must_lead()?;
+        self.leases.note(from, alive.clone());
+        let known = self.cluster.members().into_iter().find(|(node, _)| *node == from);
+        match known {
+            Some((_, address)) if address == alive.address => Ok(()),
+            Some(_) => self.cluster.set_address(from, &alive.address).await.map_err(failed),
+            None => Err(Denied::Refused("this node is no member of the cluster any more".into())),
+        }
+    }
+
+    async fn admit(&self, from: NodeId, asked: &AskForAdmission) -> Result<Admission, Denied> {
+        match self.cluster.leader() {
+            Leader::ThisNode => {}
+            Leader::Nobody => return Err(Denied::NotLeader(None)),
+            Leader::Other(leader) => {
+                let members = self.cluster.members();
+                let at = members.into_iter().find(|(node, _)| *node == leader);
+                return at
+                    .map(|(node, address)| Admission::AskAt(node, address))
+                    .ok_or(Denied::NotLeader(Some(leader)));
+            }
+        }
+        if self.cluster.members().iter().any(|(node, _)| *node == from) {
+            return Ok(Admission::Member);
+        }
+        let node = BasicNode::new(&asked.address);
+        log::info!("node {from} at {} becomes a member", asked.address);
+        let added = self.cluster.raft.add_learner(from, node, false).await;
+        added.map(|_| Admission::Member).map_err(failed)
+    }
+
+    fn join(&self, asked: &AskToJoin) -> Result<Joined, Denied> {
+        match self.invitations.redeem(&asked.secret) {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = "the invitation is used up or too old: make a new one with `bucketfs \
+                           cluster invite`";
+                return Err(Denied::Refused(why.into()));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let secrets = self.secrets.iter().map(|(name, path)| {
+            let bytes = std::fs::read(path)
+                .map_err(|error| failed(Error::io(format!("reading {}", path.display()), error)))?;
+            Ok((name.clone(), bytes))
+        });
+        Ok(Joined {
+            // Short enough for every reader of JSON, and never one that was there before.
+            node: self.clock.random() >> 16 | 1,
+            cluster: self.name.clone(),
+            authority: self.credentials.authority.clone(),
+            authority_key: self.credentials.authority_key.clone(),
+            members: self.cluster.members(),
+            secrets: secrets.collect::<Result<_, Denied>>()?,
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    codec::decode_message(body)
+}
+
+fn reply<T: Serialize>(answer: &Result<T, Denied>) -> Result<Bytes> {
+    codec::encode_message(answer).map(Bytes::from)
+}
+
+fn failed(error: impl std::fmt::Display) -> Denied {
+    Denied::Failed(error.to_string())
+}

@@ -1,0 +1,135 @@
+//! A replica as a member of its cluster: how it becomes one, what it does for the others, whom it
+//! lets in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::copies::{ChunkPeers, ChunkServer, RemoteChunks};
+use super::files;
+use super::members::{ClusterStatus, Council, Invitation, Living, Service, admit_until_member};
+use super::options::{OnProgress, Options, Progress};
+use super::peers::Credentials;
+use super::replica::Replica;
+use super::start::Opened;
+use super::store::StoreDir;
+use crate::error::{Error, Result};
+use crate::types::NodeId;
+
+/// Between two words about a quorum that is waited for.
+const STILL_WAITING: Duration = Duration::from_secs(10);
+
+impl Replica {
+    /// What the node proves itself with; a node that is about to have its first peer makes it.
+    pub(super) fn own_credentials(
+        opened: &Opened,
+        dir: &StoreDir,
+        options: &Options,
+    ) -> Result<Option<Credentials>> {
+        if options.peers.is_none() {
+            return Ok(None);
+        }
+        if let Some(known) = Credentials::load(&*dir.disk, &dir.root)? {
+            return Ok(Some(known));
+        }
+        let new = Credentials::generate(&opened.node.cluster)?;
+        new.save(&*dir.disk, &dir.root)?;
+        Ok(Some(new))
+    }
+
+    /// What answers the others; none without peers.
+    pub(super) fn service(&self) -> Option<Service> {
+        Some(Service {
+            cluster: self.cluster.clone(),
+            proposer: self.proposer.clone(),
+            barrier: Arc::clone(&self.barrier),
+            leases: Arc::clone(&self.leases),
+            invitations: Arc::clone(&self.invitations),
+            credentials: self.credentials.clone()?,
+            name: self.node.cluster.clone(),
+            clock: Arc::clone(&self.clock),
+            receiving: Default::default(),
+            chunks: Arc::clone(&self.chunk_server),
+            secrets: self.options.secrets.clone(),
+        })
+    }
+
+    /// Waits, however long it takes, until this node is a member and the cluster has a quorum.
+    pub(super) async fn become_member(&self, progress: OnProgress<'_>) -> Result<()> {
+        let contacts: Vec<(NodeId, String)> =
+            files::read(&*self.dir.disk, &self.dir.contacts())?.unwrap_or_default();
+        for (node, address) in self.cluster.members() {
+            self.cluster.transport.learn(node, &address);
+        }
+        let member = async {
+            admit_until_member(&self.cluster, &self.address, contacts).await?;
+            loop {
+                match self.barrier.pass().await {
+                    Err(Error::NoQuorum(why)) => log::info!("waiting for a quorum: {why}"),
+                    passed => return passed,
+                }
+            }
+        };
+        tokio::pin!(member);
+        loop {
+            progress(Progress::Waiting);
+            match tokio::time::timeout(STILL_WAITING, &mut member).await {
+                Ok(done) => return done,
+                Err(_) => log::info!("still waiting for a quorum of the cluster"),
+            }
+        }
+    }
+
+    /// What a member does for the others, besides answering them.
+    pub(super) fn begin_duties(&self) {
+        if self.listening.is_none() {
+            return;
+        }
+        let living = Living {
+            cluster: self.cluster.clone(),
+            book: Arc::clone(&self.proposer.book),
+            address: self.address.clone(),
+            leases: Arc::clone(&self.leases),
+            disk: Arc::clone(&self.dir.disk),
+            data_dir: self.dir.root.clone(),
+        };
+        self.host.spawn(living.keep_alive());
+        let council = Council {
+            cluster: self.cluster.clone(),
+            leases: Arc::clone(&self.leases),
+            proposer: self.proposer.clone(),
+        };
+        self.host.spawn(council.run());
+    }
+
+    /// How the cluster and its members are.
+    pub async fn cluster_status(&self) -> ClusterStatus {
+        self.cluster.census(&self.node.cluster, &self.leases).await
+    }
+
+    /// A token with which one new node may join within `good_for`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when this node does not listen to peers.
+    pub fn invite(&self, good_for: Duration) -> Result<String> {
+        let Some(credentials) = &self.credentials else {
+            return Err(Error::Config(
+                "this node has no peers: serve with `--peers-listen ADDRESS` first".into(),
+            ));
+        };
+        let secret = self.invitations.invite(good_for)?;
+        let place = (self.node.node, self.address.as_str());
+        Invitation::new(&self.node.cluster, place, &credentials.authority, secret).to_token()
+    }
+
+    /// The chunks of the other members.
+    pub fn chunk_peers(&self) -> Arc<dyn ChunkPeers> {
+        let transport = Arc::clone(&self.cluster.transport);
+        Arc::new(RemoteChunks::new(transport, self.options.timeout))
+    }
+
+    /// From now on the others are answered about this node's chunks.
+    pub fn serve_chunks(&self, server: ChunkServer) {
+        // Set once, by whoever opens the store; another one would be over the same files.
+        let _ = self.chunk_server.set(Arc::new(server));
+    }
+}

@@ -1,0 +1,184 @@
+//! The transport over HTTP/2 and TLS: one connection a peer, opened when it is needed.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, Response, StatusCode};
+use tokio::runtime::Handle;
+
+use super::credentials::{self, Identity};
+use super::messages::{Kind, PROTOCOL};
+use super::transport::{Answer, Transport};
+use crate::error::{Error, Result};
+use crate::types::NodeId;
+
+/// Names the sender; its certificate has to agree.
+pub const NODE_HEADER: &str = "x-bucketfs-node";
+/// [`PROTOCOL`] of the sender.
+pub const PROTOCOL_HEADER: &str = "x-bucketfs-protocol";
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// A connection that is silent so long is asked for a sign of life.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// What may be under way on one connection: some chunks.
+const WINDOW: u32 = 32 << 20;
+
+/// Carries messages for one node.
+pub struct Https {
+    identity: Identity,
+    /// Where connections are looked after.
+    runtime: Handle,
+    peers: Mutex<HashMap<NodeId, Peer>>,
+}
+
+#[derive(Clone)]
+struct Peer {
+    address: String,
+    client: Client,
+}
+
+impl Https {
+    pub fn new(identity: Identity, runtime: Handle) -> Self {
+        Self { identity, runtime, peers: Mutex::default() }
+    }
+}
+
+impl Transport for Https {
+    fn call(&self, to: NodeId, kind: Kind, body: Bytes, within: Duration) -> Answer {
+        let peer = self.peers.lock().get(&to).cloned();
+        let Some(peer) = peer else {
+            let error = Error::Unreachable(format!("node {to}: its address is not known"));
+            return Box::pin(std::future::ready(Err(error)));
+        };
+        let request = peer
+            .client
+            .post(format!("https://{}{}", self.identity.host(to), kind.path()))
+            .header(NODE_HEADER, self.identity.node)
+            .header(PROTOCOL_HEADER, PROTOCOL)
+            .timeout(within)
+            .body(body);
+        // The callers have runtimes of their own, without sockets.
+        let sent = self.runtime.spawn(async move { answer(request.send().await?, kind).await });
+        Box::pin(async move {
+            let failed =
+                |what: String| Error::Unreachable(format!("node {to} at {}: {what}", peer.address));
+            match sent.await {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(failure)) => Err(failed(failure.to_string())),
+                Err(_) => Err(Error::ShuttingDown),
+            }
+        })
+    }
+
+    fn learn(&self, node: NodeId, address: &str) {
+        let mut peers = self.peers.lock();
+        if peers.get(&node).is_some_and(|known| known.address == address) {
+            return;
+        }
+        match client((*self.identity.client).clone(), address) {
+            Ok(client) => {
+                peers.insert(node, Peer { address: address.to_owned(), client });
+            }
+            Err(error) => log::error!("node {node} at {address} cannot be talked to: {error}"),
+        }
+    }
+}
+
+/// Sends one message to `address`, whose authority is known and which does not know the sender.
+///
+/// # Errors
+/// [`Error::Unreachable`] with what is in the way.
+pub async fn ask_as_stranger(
+    authority: &str,
+    (host, address): (&str, &str),
+    kind: Kind,
+    body: Bytes,
+    within: Duration,
+) -> Result<Bytes> {
+    let client = client(credentials::stranger(authority)?, address)?;
+    let request = client
+        .post(format!("https://{host}{}", kind.path()))
+        .header(PROTOCOL_HEADER, PROTOCOL)
+        .timeout(within)
+        .body(body);
+    let asked = async { answer(request.send().await?, kind).await };
+    asked.await.map_err(|error: Failure| Error::Unreachable(format!("{address}: {error}")))
+}
+
+/// A client of one address, under whatever name.
+fn client(mut tls: rustls::ClientConfig, address: &str) -> Result<Client> {
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http2_prior_knowledge()
+        .http2_initial_stream_window_size(WINDOW / 4)
+        .http2_initial_connection_window_size(WINDOW)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .connect_timeout(CONNECT_MAX)
+        .tcp_nodelay(true)
+        .no_proxy()
+        .dns_resolver(Arc::new(OneAddress(address.to_owned())))
+        .build()
+        .map_err(|error| Error::Store(format!("preparing to talk to {address}: {error}")))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{}", chain(.0))]
+    Http(#[from] reqwest::Error),
+    #[error("it answered {0}: {1}")]
+    Status(StatusCode, String),
+    #[error("its answer is too long")]
+    TooLong,
+}
+
+/// An error with its causes: reqwest's own text stops at "error sending request".
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+async fn answer(mut response: Response, kind: Kind) -> Result<Bytes, Failure> {
+    let status = response.status();
+    let mut body = BytesMut::new();
+    while let Some(part) = response.chunk().await? {
+        if body.len() + part.len() > kind.limit() {
+            return Err(Failure::TooLong);
+        }
+        if body.is_empty() && response.content_length() == Some(part.len() as u64) {
+            return checked(status, part);
+        }
+        body.extend_from_slice(&part);
+    }
+    checked(status, body.freeze())
+}
+
+fn checked(status: StatusCode, body: Bytes) -> Result<Bytes, Failure> {
+    match status {
+        StatusCode::OK => Ok(body),
+        _ => Err(Failure::Status(status, String::from_utf8_lossy(&body).into_owned())),
+    }
+}
+
+/// Resolves every name to one address: in TLS nodes go by their ids, not by their hosts.
+struct OneAddress(String);
+
+impl Resolve for OneAddress {
+    fn resolve(&self, _: Name) -> Resolving {
+        let address = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}

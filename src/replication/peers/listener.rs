@@ -1,0 +1,172 @@
+//! Where other nodes' messages come in: TLS, HTTP/2, one POST a message. Nobody is answered who has
+//! not proved to be a node of this cluster, except for the question whether he may join.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::credentials::Identity;
+use super::https::{NODE_HEADER, PROTOCOL_HEADER};
+use super::messages::{Kind, PROTOCOL};
+use super::transport::{Handler, Sender};
+use crate::error::{Error, Result};
+use crate::types::NodeId;
+
+/// How long a peer may take for the TLS handshake, and for sending one message.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+const BODY_MAX: Duration = Duration::from_secs(30);
+/// Messages of one peer that are worked on at a time.
+const STREAMS_MAX: u32 = 256;
+const WINDOW: u32 = 32 << 20;
+
+/// A bound address that does not answer yet.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// Answers until it is dropped.
+pub struct Listening {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Listener {
+    /// # Errors
+    /// [`Error::Io`] when the address is taken or not this machine's.
+    pub async fn bind(address: SocketAddr) -> Result<Self> {
+        let failed = |error| Error::io(format!("listening for peers at {address}"), error);
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Begins to answer with `handler`, as the node of `identity`.
+    pub fn answer(self, identity: Identity, handler: Arc<dyn Handler>) -> Listening {
+        Listening { task: tokio::spawn(accept(self.socket, identity, handler)) }
+    }
+}
+
+async fn accept(socket: TcpListener, identity: Identity, handler: Arc<dyn Handler>) {
+    // Connections end with the listener, not some time later.
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = socket.accept() => match accepted {
+                Ok((stream, from)) => {
+                    let (identity, handler) = (identity.clone(), Arc::clone(&handler));
+                    connections.spawn(async move {
+                        if let Err(what) = serve(stream, identity, handler).await {
+                            log::debug!("a connection from {from} ended: {what}");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Too many open files, most likely: others have to go first.
+                    log::warn!("a peer's connection could not be taken: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    identity: Identity,
+    handler: Arc<dyn Handler>,
+) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let acceptor = TlsAcceptor::from(Arc::clone(&identity.server));
+    let stream = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await??;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificate = certificates.first().map(|first| first.clone().into_owned());
+    let peer = Arc::new(Connected { identity, certificate, handler });
+    let mut routes = Router::new();
+    for kind in Kind::ALL {
+        let handle = move |State(peer): State<Arc<Connected>>, request: Request| async move {
+            peer.message(kind, request).await
+        };
+        routes = routes.route(kind.path(), post(handle));
+    }
+    let service = TowerToHyperService::new(routes.with_state(peer));
+    hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+        .http2_only()
+        .http2()
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(WINDOW / 4)
+        .initial_connection_window_size(WINDOW)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+/// One connection: who is at its other end does not change.
+struct Connected {
+    identity: Identity,
+    certificate: Option<CertificateDer<'static>>,
+    handler: Arc<dyn Handler>,
+}
+
+impl Connected {
+    async fn message(&self, kind: Kind, request: Request) -> Response {
+        let sender = match self.sender(kind, request.headers()) {
+            Ok(sender) => sender,
+            Err(refusal) => return refusal.into_response(),
+        };
+        let body = tokio::time::timeout(BODY_MAX, to_bytes(request.into_body(), kind.limit()));
+        let body = match body.await {
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => {
+                return (StatusCode::PAYLOAD_TOO_LARGE, "cut off or too long").into_response();
+            }
+            Err(_) => return (StatusCode::REQUEST_TIMEOUT, "too slow").into_response(),
+        };
+        match Arc::clone(&self.handler).handle(sender, kind, body).await {
+            Ok(answer) => Response::new(Body::from(answer)),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        }
+    }
+
+    fn sender(
+        &self,
+        kind: Kind,
+        headers: &HeaderMap,
+    ) -> std::result::Result<Sender, (StatusCode, String)> {
+        let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
+        if number(PROTOCOL_HEADER) != Some(PROTOCOL.into()) {
+            let what = format!("this node speaks protocol {PROTOCOL}: run the same version");
+            return Err((StatusCode::UPGRADE_REQUIRED, what));
+        }
+        let claimed: Option<NodeId> = number(NODE_HEADER);
+        match (&self.certificate, claimed) {
+            (Some(certificate), Some(node)) if self.identity.is_node(certificate, node) => {
+                Ok(Sender::Node(node))
+            }
+            _ if kind.is_open() => Ok(Sender::Stranger),
+            _ => Err((StatusCode::FORBIDDEN, "this is another cluster, or another node".into())),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The kinds of messages, what each may weigh, and the bodies that are ours. Bodies are records as
+//! in [`crate::meta::codec`]: version byte, payload, CRC-32C.
+//!
+//! | kind | path | body → answer |
+//! |---|---|---|
+//! | append | `/raft/append` | openraft's AppendEntries |
+//! | vote | `/raft/vote` | openraft's RequestVote |
+//! | snapshot part | `/raft/snapshot` | [`SnapshotPart`] → openraft's answer with the last part |
+//! | propose | `/propose` | requests → [`Proposed`] |
+//! | read index | `/read-index` | nothing → log index that a read has to wait for |
+//! | alive | `/alive` | session and address of a node that lives |
+//! | admit | `/admit` | address of a node that has joined → nothing, when it is a member |
+//! | join | `/join` | secret of an invitation → [`Joined`] |
+//! | census | `/census` | nothing → how all members are |
+//! | chunk … | `/chunk/…` | see `replication/copies/remote.rs` |
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::SealedChunk;
+use crate::meta::Outcome;
+use crate::replication::copies::Range;
+use crate::replication::types::{SnapshotMeta, Vote};
+use crate::types::NodeId;
+use crate::types::limits::MESSAGE_MAX;
+
+/// Of all that is said between nodes. A node refuses others, by name.
+pub const PROTOCOL: u16 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Append,
+    Vote,
+    SnapshotPart,
+    Propose,
+    ReadIndex,
+    Alive,
+    Admit,
+    Join,
+    Census,
+    ChunkSend,
+    ChunkRead,
+    ChunkFetch,
+    ChunkWhich,
+}
+
+impl Kind {
+    pub const ALL: [Self; 13] = [
+        Self::Append,
+        Self::Vote,
+        Self::SnapshotPart,
+        Self::Propose,
+        Self::ReadIndex,
+        Self::Alive,
+        Self::Admit,
+        Self::Join,
+        Self::Census,
+        Self::ChunkSend,
+        Self::ChunkRead,
+        Self::ChunkFetch,
+        Self::ChunkWhich,
+    ];
+
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Append => "/raft/append",
+            Self::Vote => "/raft/vote",
+            Self::SnapshotPart => "/raft/snapshot",
+            Self::Propose => "/propose",
+            Self::ReadIndex => "/read-index",
+            Self::Alive => "/alive",
+            Self::Admit => "/admit",
+            Self::Join => "/join",
+            Self::Census => "/census",
+            Self::ChunkSend => "/chunk/send",
+            Self::ChunkRead => "/chunk/read",
+            Self::ChunkFetch => "/chunk/fetch",
+            Self::ChunkWhich => "/chunk/which",
+        }
+    }
+
+    /// Bytes that a message of this kind, or its answer, has at most.
+    pub fn limit(self) -> usize {
+        match self {
+            Self::Append | Self::Propose | Self::SnapshotPart | Self::ChunkRead => MESSAGE_MAX,
+            Self::ChunkSend | Self::ChunkFetch => SealedChunk::FILE_MAX as usize + 1,
+            Self::ChunkWhich => IDS_MAX,
+            Self::Vote
+            | Self::ReadIndex
+            | Self::Alive
+            | Self::Admit
+            | Self::Join
+            | Self::Census => SMALL_MAX,
+        }
+    }
+
+    /// Whether somebody without a certificate may send it.
+    pub fn is_open(self) -> bool {
+        self == Self::Join
+    }
+}
+
+const SMALL_MAX: usize = 64 << 10;
+/// `REAP_IDS_MAX` ids.
+const IDS_MAX: usize = 256 << 10;
+const _: () = assert!(Range::MAX as usize + SMALL_MAX < MESSAGE_MAX);
+
+/// Why a node did not do what it was asked, as far as the asker can do something about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Denied {
+    /// Ask this one, or somebody else when nobody is known.
+    NotLeader(Option<NodeId>),
+    /// It may be done later.
+    Failed(String),
+    NoSpace,
+    /// It will not be done.
+    Refused(String),
+}
+
+/// Requests that are in the log, in the order they were sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proposed {
+    pub outcomes: Vec<Outcome>,
+    /// All of them are applied where this log index is.
+    pub index: u64,
+}
+
+/// Some bytes of a snapshot file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotPart {
+    pub vote: Vote,
+    pub meta: SnapshotMeta,
+    pub offset: u64,
+    pub bytes: Vec<u8>,
+    /// The file ends here: install it.
+    pub last: bool,
+}
+
+/// What a new node is told: from here on it can prove that it belongs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    pub node: NodeId,
+    /// 32 hexadecimal digits.
+    pub cluster: String,
+    /// The cluster's certificate authority, PEM.
+    pub authority: String,
+    pub authority_key: String,
+    /// Nodes that are members, with their addresses.
+    pub members: Vec<(NodeId, String)>,
+    /// Files that every node of the cluster has, beside the log.
+    pub secrets: Vec<(String, Vec<u8>)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_different() {
+        let paths: std::collections::BTreeSet<_> =
+            Kind::ALL.iter().map(|kind| kind.path()).collect();
+        assert_eq!(paths.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn strangers_may_only_ask_to_join() {
+        let open: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_open()).collect();
+        assert_eq!(open, [Kind::Join]);
+    }
+}

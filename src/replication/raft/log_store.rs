@@ -1,0 +1,184 @@
+//! The log as openraft writes it.
+
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{AnyError, EntryPayload, LogIdOptionExt, LogState, RaftLogReader, StorageIOError};
+
+use crate::error::Error;
+use crate::replication::log::Log;
+use crate::replication::types::{Batch, Entry, LogId, StorageError, Types, Vote};
+
+/// Whether the membership is this node alone, learners counted: then an entry that is written may
+/// be acknowledged before it is on disk, to those who do not wait for the disk.
+#[derive(Debug, Default)]
+pub struct Alone(AtomicBool);
+
+impl Alone {
+    pub fn set(&self, alone: bool) {
+        self.0.store(alone, Ordering::Release);
+    }
+
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Clone)]
+pub struct LogStore {
+    log: Arc<Log>,
+    alone: Arc<Alone>,
+}
+
+impl LogStore {
+    pub fn new(log: Arc<Log>, alone: Arc<Alone>) -> Self {
+        Self { log, alone }
+    }
+}
+
+fn reading(error: Error) -> StorageError {
+    StorageIOError::read_logs(AnyError::error(error)).into()
+}
+
+fn writing(error: Error) -> StorageError {
+    StorageIOError::write_logs(AnyError::error(error)).into()
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(&index) => index,
+        Bound::Excluded(&index) => index + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&index) => index + 1,
+        Bound::Excluded(&index) => index,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}
+
+/// Bytes of log entries, about, that go into one message to another member: it has to be sent and
+/// written between two heartbeats.
+const MESSAGE_BYTES: usize = 2 << 20;
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.log.read(bounds(&range)).map_err(reading)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.log.read_some(start..end, MESSAGE_BYTES).map_err(reading)
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        let ends = self.log.ends();
+        Ok(LogState { last_purged_log_id: ends.purged, last_log_id: ends.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let saved = self.log.save_vote(vote);
+        saved.map_err(|error| StorageIOError::write_vote(AnyError::error(error)).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.log.ends().vote)
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        self.log.save_committed(committed);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        let Some(index) = self.log.committed().checked_sub(1) else { return Ok(None) };
+        let purged = self.log.ends().purged;
+        if purged.is_some_and(|purged| purged.index >= index) {
+            return Ok(purged);
+        }
+        let entries = self.log.read(index..index + 1).map_err(reading)?;
+        Ok(entries.first().map(|entry| entry.log_id))
+    }
+
+    /// Written when it returns. The callback comes with the sync, or at once while this node is
+    /// alone: who needs the disk then waits for [`Batch::record`] by itself.
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<Types>,
+    ) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let ends = self.log.ends();
+        let forgotten = ends.purged.next_index();
+        let entries: Vec<Entry> =
+            entries.into_iter().filter(|entry| entry.log_id.index >= forgotten).collect();
+        if let (Some(first), Some(last)) = (entries.first(), ends.last)
+            && first.log_id.index <= last.index
+        {
+            // openraft truncates before it writes an index again; its suite does not.
+            self.log.truncate(first.log_id.index).map_err(writing)?;
+        }
+        let batches: Vec<Batch> = entries.iter().filter_map(batch).collect();
+        let grows = entries.iter().any(grows);
+        let record = self.log.append(entries).map_err(writing)?;
+        batches.iter().for_each(|batch| batch.set_record(record));
+        if grows {
+            self.alone.set(false);
+        }
+        if self.alone.get() {
+            if batches.iter().any(|batch| batch.urgent) {
+                self.log.want_sync(record);
+            }
+            callback.log_io_completed(Ok(()));
+        } else {
+            self.log.when_synced(record, move |result| {
+                callback.log_io_completed(result.map_err(std::io::Error::other));
+            });
+        }
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.log.truncate(log_id.index).map_err(writing)
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.log.purge(log_id).map_err(writing)
+    }
+}
+
+fn batch(entry: &Entry) -> Option<Batch> {
+    match &entry.payload {
+        EntryPayload::Normal(batch) => Some(batch.clone()),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
+    }
+}
+
+/// Whether the entry brings a membership of more than one node.
+fn grows(entry: &Entry) -> bool {
+    match &entry.payload {
+        EntryPayload::Membership(membership) => membership.nodes().count() != 1,
+        EntryPayload::Blank | EntryPayload::Normal(_) => false,
+    }
+}

@@ -1,0 +1,16 @@
+//! openraft's view of this node: log store, state machine, network, and the thread they run on.
+
+mod host;
+mod log_store;
+mod machine;
+mod network;
+mod state_machine;
+
+#[cfg(test)]
+mod tests;
+
+pub use host::RaftHost;
+pub use log_store::{Alone, LogStore};
+pub use machine::{Listener, Machine};
+pub use network::Network;
+pub use state_machine::StateMachine;

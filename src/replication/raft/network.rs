@@ -1,0 +1,173 @@
+//! openraft's messages over the transport.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, BasicNode, OptionalSend, Snapshot, StorageIOError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::env::{Access, AlignedBuf, Disk};
+use crate::error::{Error, Result};
+use crate::replication::peers::{Denied, Kind, SnapshotPart, Transport, call};
+use crate::replication::types::{SnapshotMeta, Types, Vote};
+use crate::types::NodeId;
+use crate::types::limits::DIRECT_ALIGN;
+
+type RpcError = RPCError<NodeId, BasicNode, RaftError<NodeId>>;
+type SendError = StreamingError<Types, Fatal<NodeId>>;
+
+/// Bytes of a snapshot in one message.
+const PART_BYTES: usize = 4 << 20;
+const _: () = assert!(PART_BYTES.is_multiple_of(DIRECT_ALIGN));
+/// How long a part may take to be written at the other end.
+const PART_MAX: Duration = Duration::from_secs(30);
+/// How long a snapshot may take to become the table at the other end.
+const INSTALL_MAX: Duration = Duration::from_secs(600);
+
+/// Makes the links to the other members.
+pub struct Network {
+    pub transport: Arc<dyn Transport>,
+    pub disk: Arc<dyn Disk>,
+}
+
+/// The way to one member.
+pub struct Link {
+    to: NodeId,
+    transport: Arc<dyn Transport>,
+    disk: Arc<dyn Disk>,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Link {
+        self.transport.learn(target, &node.addr);
+        let (transport, disk) = (Arc::clone(&self.transport), Arc::clone(&self.disk));
+        Link { to: target, transport, disk }
+    }
+}
+
+impl Link {
+    async fn ask<B: Serialize, A: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        body: &B,
+        within: Duration,
+    ) -> std::result::Result<A, Failed> {
+        match call(&*self.transport, self.to, kind, body, within).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(denied)) => Err(Failed::Denied(denied)),
+            Err(error) => Err(Failed::Silent(error)),
+        }
+    }
+
+    /// Sends the file in parts; the answer to the last is the answer to all.
+    async fn send_file(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        path: PathBuf,
+    ) -> std::result::Result<SnapshotResponse<NodeId>, SendError> {
+        let mut offset = 0;
+        loop {
+            let (disk, path) = (Arc::clone(&self.disk), path.clone());
+            let read = tokio::task::spawn_blocking(move || read_part(&*disk, &path, offset)).await;
+            let (bytes, last) = read.unwrap_or(Err(Error::ShuttingDown)).map_err(unreadable)?;
+            let sent = bytes.len() as u64;
+            let part = SnapshotPart { vote, meta: meta.clone(), offset, bytes, last };
+            let within = if last { INSTALL_MAX } else { PART_MAX };
+            let answer: Option<SnapshotResponse<NodeId>> =
+                self.ask(Kind::SnapshotPart, &part, within).await.map_err(Failed::streaming)?;
+            match answer {
+                Some(answer) => return Ok(answer),
+                None if last => return Err(Failed::Denied(refused()).streaming()),
+                None => offset += sent,
+            }
+        }
+    }
+}
+
+impl RaftNetwork<Types> for Link {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> std::result::Result<AppendEntriesResponse<NodeId>, RpcError> {
+        self.ask(Kind::Append, &rpc, option.hard_ttl()).await.map_err(Failed::rpc)
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<NodeId>,
+        option: RPCOption,
+    ) -> std::result::Result<VoteResponse<NodeId>, RpcError> {
+        self.ask(Kind::Vote, &rpc, option.hard_ttl()).await.map_err(Failed::rpc)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<Types>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> std::result::Result<SnapshotResponse<NodeId>, SendError> {
+        tokio::select! {
+            sent = self.send_file(vote, snapshot.meta, snapshot.snapshot.path) => sent,
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+}
+
+/// Bytes of the file from `offset` on, and whether it ends with them.
+fn read_part(disk: &dyn Disk, path: &std::path::Path, offset: u64) -> Result<(Vec<u8>, bool)> {
+    let failed = |error| Error::io(format!("reading {}", path.display()), error);
+    let file = disk.open(path, Access::Read, false).map_err(failed)?;
+    let mut buffer = AlignedBuf::zeroed(PART_BYTES);
+    let read = file.read_at(&mut buffer, offset).map_err(failed)?;
+    let last = offset + read as u64 >= file.size().map_err(failed)?;
+    Ok((buffer[..read].to_vec(), last))
+}
+
+fn unreadable(error: Error) -> SendError {
+    StreamingError::StorageError(StorageIOError::read_snapshot(None, AnyError::error(error)).into())
+}
+
+fn refused() -> Denied {
+    Denied::Failed("the last part of a snapshot was not answered".into())
+}
+
+/// Why a message was not answered as it should be.
+enum Failed {
+    Silent(Error),
+    Denied(Denied),
+}
+
+impl Failed {
+    fn rpc(self) -> RpcError {
+        match self {
+            Self::Silent(error) => RPCError::Unreachable(Unreachable::new(&error)),
+            Self::Denied(denied) => RPCError::Network(network_error(&denied)),
+        }
+    }
+
+    fn streaming(self) -> SendError {
+        match self {
+            Self::Silent(error) => StreamingError::Unreachable(Unreachable::new(&error)),
+            Self::Denied(denied) => StreamingError::Network(network_error(&denied)),
+        }
+    }
+}
+
+fn network_error(denied: &Denied) -> NetworkError {
+    NetworkError::new(&Error::Unreachable(format!("{denied:?}")))
+}

@@ -1,0 +1,187 @@
+//! Snapshots of the table: files of our own, two of which are kept. The log is cut only behind the
+//! older one.
+
+mod frame;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use self::frame::Head;
+pub use self::reader::{Reader, Records};
+use self::writer::{PAGE_BYTES, Writer};
+use super::log::Log;
+use super::types::{AppliedState, LogId, SnapshotMeta};
+use crate::env::{Access, Clock, Disk, DiskFile};
+use crate::error::{Error, Result};
+use crate::meta::{Table, codec};
+
+/// Snapshots that are kept.
+const KEPT: usize = 2;
+
+/// A snapshot that was whole when it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Of the last entry it has.
+    pub index: u64,
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// The directory of snapshots. `N.snap` is one through log index N; `N.new` is unfinished.
+#[derive(Clone)]
+pub struct Snapshots {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl Snapshots {
+    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        Self { disk, dir, clock }
+    }
+
+    /// Newest first.
+    pub fn list(&self) -> Result<Vec<Found>> {
+        let listing = |error| Error::io(format!("listing {}", self.dir.display()), error);
+        let entries = self.disk.list(&self.dir).map_err(listing)?;
+        let mut found: Vec<Found> = entries
+            .into_iter()
+            .filter_map(|entry| {
+                let index = entry.name.strip_suffix(".snap")?.parse().ok()?;
+                Some(Found { index, path: self.dir.join(&entry.name), bytes: entry.len })
+            })
+            .collect();
+        found.sort_unstable_by_key(|found| std::cmp::Reverse(found.index));
+        Ok(found)
+    }
+
+    pub fn open(&self, path: &Path) -> Result<Reader> {
+        Reader::open(&*self.disk, path)
+    }
+
+    /// Writes a snapshot of the table while commits go on. The log is synced first, so that no
+    /// snapshot is ever ahead of the log on disk.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when the table has lost something: the snapshot is thrown away.
+    /// [`Error::ShuttingDown`] when it shall not go on.
+    pub fn take(&self, table: &Table, log: &Log, go_on: &dyn Fn() -> bool) -> Result<Head> {
+        let mut scan = table.begin_snapshot()?;
+        let applied: AppliedState = match scan.applied() {
+            Some(bytes) => codec::decode(bytes)?,
+            None => AppliedState::default(),
+        };
+        log.sync()?;
+        let head = Head { applied, made_at: self.clock.now() };
+        self.write(&head, &mut || match go_on() {
+            true => scan.next_page(PAGE_BYTES),
+            false => Err(Error::ShuttingDown),
+        })?;
+        Ok(head)
+    }
+
+    /// Takes over a snapshot from elsewhere.
+    pub fn adopt(&self, mut from: Reader) -> Result<Head> {
+        let head = from.head.clone();
+        self.write(&head, &mut || from.records())?;
+        Ok(head)
+    }
+
+    /// A new, empty file at [`Self::receiving`].
+    pub fn receive(&self) -> Result<Arc<dyn DiskFile>> {
+        let path = self.receiving();
+        self.remove(&path)?;
+        let failed = |error| Error::io(format!("making {}", path.display()), error);
+        self.disk.open(&path, Access::Create, false).map_err(failed)
+    }
+
+    /// Where a snapshot from elsewhere is received.
+    pub fn receiving(&self) -> PathBuf {
+        self.dir.join("received.new")
+    }
+
+    fn write(
+        &self,
+        head: &Head,
+        next_page: &mut dyn FnMut() -> Result<Option<Vec<frame::Pair>>>,
+    ) -> Result<()> {
+        let index = head.applied.last.map_or(0, |last| last.index);
+        let unfinished = self.dir.join(format!("{index:020}.new"));
+        let finished = self.dir.join(format!("{index:020}.snap"));
+        self.remove(&unfinished)?;
+        let written = self.write_pages(&unfinished, head, next_page).and_then(|()| {
+            let back = self.open(&unfinished)?.verify()?;
+            if back == *head { Ok(()) } else { Err(Error::damaged("a snapshot changed its head")) }
+        });
+        if let Err(error) = written {
+            // The first error is the one to tell.
+            let _ = self.remove(&unfinished);
+            return Err(error);
+        }
+        let naming = |error| Error::io(format!("naming {}", finished.display()), error);
+        self.disk.rename(&unfinished, &finished).map_err(naming)?;
+        self.sync_dir()?;
+        self.prune()
+    }
+
+    fn write_pages(
+        &self,
+        path: &Path,
+        head: &Head,
+        next_page: &mut dyn FnMut() -> Result<Option<Vec<frame::Pair>>>,
+    ) -> Result<()> {
+        let mut writer = Writer::create(&*self.disk, path, head)?;
+        while let Some(page) = next_page()? {
+            writer.records(&page)?;
+        }
+        writer.finish().map(|_| ())
+    }
+
+    /// Removes all but the newest.
+    fn prune(&self) -> Result<()> {
+        for old in self.list()?.iter().skip(KEPT) {
+            self.remove(&old.path)?;
+        }
+        self.sync_dir()
+    }
+
+    /// Removes what unfinished writing left.
+    pub fn clean(&self) -> Result<()> {
+        let listing = |error| Error::io(format!("listing {}", self.dir.display()), error);
+        for entry in self.disk.list(&self.dir).map_err(listing)? {
+            if entry.name.ends_with(".new") {
+                self.remove(&self.dir.join(&entry.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("removing {}", path.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_dir(&self) -> Result<()> {
+        let failed = |error| Error::DiskFailed(format!("{}: {error}", self.dir.display()));
+        self.disk.sync_dir(&self.dir).map_err(failed)
+    }
+}
+
+/// As openraft wants to know it.
+pub fn meta_of(head: &Head) -> SnapshotMeta {
+    let last: Option<LogId> = head.applied.last;
+    SnapshotMeta {
+        last_log_id: last,
+        last_membership: head.applied.membership.clone(),
+        snapshot_id: last.map_or("empty".into(), |last| last.to_string()),
+    }
+}

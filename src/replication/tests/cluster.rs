@@ -1,0 +1,234 @@
+//! Several replicas that are one cluster: they join, agree, fail over, catch up.
+
+use std::path::PathBuf;
+
+use super::wires::Wires;
+use super::*;
+use crate::error::Error;
+use crate::replication::peers::Credentials;
+use crate::types::NodeId;
+
+/// Longest wait for what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Cluster {
+    wires: Wires,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    id: NodeId,
+    disk: SimDisk,
+    options: Options,
+    replica: Option<Arc<Replica>>,
+}
+
+impl Node {
+    fn replica(&self) -> &Arc<Replica> {
+        self.replica.as_ref().unwrap()
+    }
+
+    async fn start(&mut self) {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        self.replica = Some(open(&self.options, &disk).await.unwrap());
+    }
+
+    /// As SIGKILL: what was written is there, nothing else happens.
+    fn kill(&mut self) {
+        self.disk = self.disk.kill();
+        self.replica = None;
+    }
+}
+
+impl Cluster {
+    /// One node, which others may join.
+    async fn of_one() -> Self {
+        let wires = Wires::new();
+        let options = Options { peers: Some(wires.peers()), ..memory() };
+        let sim = SimDisk::new();
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        init(&options, &disk).await.unwrap();
+        let mut node = Node { id: 0, disk: sim, options, replica: None };
+        node.start().await;
+        node.id = node.replica().node();
+        Self { wires, nodes: vec![node] }
+    }
+
+    async fn of(count: usize) -> Self {
+        let mut cluster = Self::of_one().await;
+        for id in 1..count as u64 {
+            cluster.join(id).await;
+        }
+        let voters = if count.is_multiple_of(2) { count - 1 } else { count };
+        cluster.wait_for_voters(voters).await;
+        cluster
+    }
+
+    async fn join(&mut self, id: NodeId) {
+        let options = Options {
+            peers: Some(self.wires.peers()),
+            data_dir: PathBuf::from("/store"),
+            ..memory()
+        };
+        let sim = SimDisk::new();
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        let first = &self.nodes[0];
+        let name = first.replica().status().cluster;
+        let credentials = Credentials::generate(&name).unwrap();
+        let contacts = [(first.id, format!("wire:{}", first.id))];
+        Replica::init_joined(options.clone(), (id, name), &credentials, &contacts, disk, clock())
+            .await
+            .unwrap();
+        let mut node = Node { id, disk: sim, options, replica: None };
+        node.start().await;
+        self.nodes.push(node);
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    async fn wait_for_voters(&self, count: usize) {
+        let mut metrics = self.nodes[0].replica().cluster.raft.metrics();
+        let enough = metrics.wait_for(|metrics| {
+            let membership = metrics.membership_config.membership();
+            membership.get_joint_config().len() == 1 && membership.voter_ids().count() == count
+        });
+        tokio::time::timeout(PATIENCE, enough).await.unwrap().unwrap();
+    }
+
+    /// The leader that most nodes know, by its place.
+    async fn leader(&self, among: &[usize]) -> usize {
+        let look = async {
+            loop {
+                let leads = |place: &&usize| self.nodes[**place].replica().leads();
+                if let Some(place) = among.iter().find(leads) {
+                    return *place;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.unwrap()
+    }
+}
+
+/// Growing from one to three keeps all data, changes the voters in one step and replicates to all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_grows_to_three_and_all_see_the_same() {
+    let mut cluster = Cluster::of_one().await;
+    make_bucket(cluster.nodes[0].replica(), "before", Wait::Applied).await;
+    assert!(cluster.nodes[0].replica().is_alone());
+    cluster.join(1).await;
+    assert!(!cluster.nodes[0].replica().is_alone());
+    cluster.join(2).await;
+    cluster.wait_for_voters(3).await;
+    for (place, node) in cluster.nodes.iter().enumerate() {
+        make_bucket(node.replica(), &format!("from-{place}"), Wait::Durable).await;
+        // A node sees its own change at once.
+        assert!(buckets(node.replica()).contains(&format!("from-{place}")));
+    }
+    for node in &cluster.nodes {
+        node.replica().barrier().await.unwrap();
+        assert_eq!(buckets(node.replica()), ["before", "from-0", "from-1", "from-2"]);
+    }
+    let sessions = cluster.nodes[0].replica().table().view().sessions().unwrap();
+    assert_eq!(sessions.len(), 3);
+}
+
+/// A barrier on any node includes what was acknowledged on any other before it began.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_barrier_sees_what_was_acknowledged_elsewhere() {
+    let cluster = Cluster::of(3).await;
+    for round in 0..60 {
+        let writer = cluster.nodes[round % 3].replica();
+        let reader = cluster.nodes[(round + 1 + round / 3 % 2) % 3].replica();
+        let name = format!("round-{round}");
+        make_bucket(writer, &name, Wait::Applied).await;
+        reader.barrier().await.unwrap();
+        assert!(buckets(reader).contains(&name), "{name}");
+    }
+}
+
+/// The leader dies: the others choose a new one, lose nothing, go on; it comes back and catches up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_killed_leader_is_replaced_and_comes_back() {
+    let mut cluster = Cluster::of(3).await;
+    make_bucket(cluster.nodes[1].replica(), "before", Wait::Durable).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    cluster.nodes[leader].kill();
+    let others: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
+    cluster.leader(&others).await;
+    for place in &others {
+        make_bucket(cluster.nodes[*place].replica(), &format!("without-{place}"), Wait::Durable)
+            .await;
+    }
+    cluster.nodes[leader].start().await;
+    let returned = cluster.nodes[leader].replica();
+    returned.barrier().await.unwrap();
+    assert_eq!(buckets(returned).len(), 3);
+    make_bucket(returned, "again", Wait::Durable).await;
+}
+
+/// A node that is cut off acknowledges nothing and answers within its time; healed it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_minority_refuses_and_heals() {
+    let mut cluster = Cluster::of(3).await;
+    for node in &mut cluster.nodes {
+        node.options.timeout = Duration::from_secs(3);
+    }
+    let ids = cluster.ids();
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    cluster.nodes[leader].kill();
+    cluster.nodes[leader].start().await;
+    let cut = cluster.nodes[leader].replica();
+    cluster.wires.isolate(ids[leader], &ids);
+    let refused = cut.propose(bucket("cut-off"), Wait::Durable, 0).await.unwrap_err();
+    assert!(matches!(refused, Error::NoQuorum(_) | Error::Timeout(_)), "{refused}");
+    assert!(cut.barrier().await.is_err());
+    let others: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
+    let other = cluster.leader(&others).await;
+    make_bucket(cluster.nodes[other].replica(), "majority", Wait::Durable).await;
+
+    cluster.wires.heal();
+    while cut.propose(bucket("healed"), Wait::Durable, 0).await.is_err() {}
+    cut.barrier().await.unwrap();
+    let found = buckets(cut);
+    assert!(found.contains(&"majority".into()) && found.contains(&"healed".into()), "{found:?}");
+    for node in &cluster.nodes {
+        node.replica().barrier().await.unwrap();
+        assert_eq!(buckets(node.replica()), buckets(cut));
+    }
+}
+
+/// A member whose log reaches back too far for the others gets a snapshot, and goes on from there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_was_away_for_long_gets_a_snapshot() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let away = (leader + 1) % 3;
+    cluster.nodes[away].kill();
+    let replica = Arc::clone(cluster.nodes[leader].replica());
+    for number in 0..200 {
+        make_bucket(&replica, &format!("bucket-{number:03}"), Wait::Applied).await;
+    }
+    // Twice, for the log is cut behind the older one.
+    for name in ["one", "two"] {
+        replica.machine.take_snapshot(&replica.log, &|| true).unwrap();
+        make_bucket(&replica, name, Wait::Durable).await;
+    }
+    let upto = replica.machine.purgeable().unwrap().unwrap();
+    replica.machine.announce();
+    replica.cluster.raft.trigger().snapshot().await.unwrap();
+    let mut metrics = replica.cluster.raft.metrics();
+    let known = metrics.wait_for(|metrics| metrics.snapshot.is_some_and(|at| at.index >= upto));
+    tokio::time::timeout(PATIENCE, known).await.unwrap().unwrap();
+    replica.cluster.raft.trigger().purge_log(upto).await.unwrap();
+    let purged = metrics.wait_for(|metrics| metrics.purged.is_some());
+    tokio::time::timeout(PATIENCE, purged).await.unwrap().unwrap();
+
+    cluster.nodes[away].start().await;
+    let returned = cluster.nodes[away].replica();
+    returned.barrier().await.unwrap();
+    assert_eq!(records(returned).len(), records(&replica).len());
+    make_bucket(returned, "after", Wait::Durable).await;
+}

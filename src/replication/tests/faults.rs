@@ -1,0 +1,91 @@
+//! A disk that fails, and one that is full.
+
+use super::*;
+use crate::error::{Class, Error};
+
+/// One failed sync and the node vouches for nothing more until it is started again.
+#[tokio::test]
+async fn a_failed_sync_is_final() {
+    let options = memory();
+    let (disk, replica) = simulated(&options).await;
+    make_bucket(&replica, "before", Wait::Durable).await;
+    replica.log.settle();
+    disk.fail_sync(1);
+    let failed = replica.propose(bucket("during"), Wait::Durable, 0).await.unwrap_err();
+    assert!(matches!(failed, Error::DiskFailed(_)), "{failed}");
+    for wait in [Wait::Applied, Wait::Durable] {
+        let refused = replica.propose(bucket("after"), wait, 0).await.unwrap_err();
+        assert!(matches!(refused, Error::DiskFailed(_)), "{refused}");
+        assert_eq!(refused.class(), Class::Operator);
+    }
+    assert!(matches!(replica.sync().await, Err(Error::DiskFailed(_))));
+    assert!(replica.close().await.is_err());
+    assert!(replica.status().disk_failed.is_some());
+    // It can still be read.
+    assert!(buckets(&replica).contains(&"before".to_string()));
+
+    let disk = disk.crash(1);
+    drop(replica);
+    let replica = reopen(&Options { boot_id: "boot-2".into(), ..options }, &disk).await.unwrap();
+    assert!(buckets(&replica).contains(&"before".to_string()));
+    assert!(!buckets(&replica).contains(&"after".to_string()));
+    make_bucket(&replica, "again", Wait::Durable).await;
+}
+
+#[tokio::test]
+async fn a_failed_write_is_final() {
+    let (disk, replica) = simulated(&memory()).await;
+    replica.log.settle();
+    disk.fail_call(1);
+    let failed = replica.propose(bucket("lost"), Wait::Applied, 0).await.unwrap_err();
+    assert!(matches!(failed, Error::DiskFailed(_)), "{failed}");
+    assert!(matches!(replica.sync().await, Err(Error::DiskFailed(_))));
+}
+
+/// Without room for more log, changes are refused before they are made; with room, they go on.
+#[tokio::test]
+async fn a_full_disk_refuses_changes_and_recovers() {
+    let (disk, replica) = simulated(&memory()).await;
+    replica.log.settle();
+    disk.set_capacity(1);
+    let mut made = 0;
+    let refused = loop {
+        match replica.propose(bucket(&format!("bucket-{made}")), Wait::Applied, 0).await {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::NoSpace), "{refused}");
+    assert!(made > 100, "{made}");
+    assert_eq!(buckets(&replica).len(), made);
+    replica.sync().await.unwrap();
+    disk.set_capacity(1 << 30);
+    // The segment that could not be made is being made.
+    while replica.propose(bucket("with-room"), Wait::Durable, 0).await.is_err() {}
+    assert_eq!(buckets(&replica).len(), made + 1);
+}
+
+/// Whatever call fails while a store is opened: it says so, and opens the next time.
+#[tokio::test]
+async fn a_failing_start_breaks_nothing() {
+    let options = memory();
+    let (disk, replica) = simulated(&options).await;
+    make_bucket(&replica, "kept", Wait::Durable).await;
+    drop(replica);
+    let mut call = 1;
+    loop {
+        let disk = disk.kill();
+        disk.fail_call(call);
+        let before = disk.calls();
+        let opened = reopen(&options, &disk).await;
+        let over = opened.is_ok() && disk.calls() < before + call;
+        drop(opened);
+        let replica = reopen(&options, &disk.kill()).await.unwrap();
+        assert_eq!(buckets(&replica), ["kept"], "call {call}");
+        if over {
+            break;
+        }
+        call += 1;
+    }
+    assert!(call > 30, "{call} calls");
+}

@@ -1,0 +1,99 @@
+//! Nodes of one process wired to each other: messages go through memory, and can be cut off.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::error::Error;
+use crate::replication::peers::{Answer, Handler, Kind, Peers, Plugged, Sender, Transport};
+use crate::types::NodeId;
+
+/// All nodes and what is between them.
+#[derive(Clone)]
+pub struct Wires {
+    runtime: Handle,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    handlers: HashMap<NodeId, Arc<dyn Handler>>,
+    /// Pairs (from, to) whose messages do not arrive.
+    cut: BTreeSet<(NodeId, NodeId)>,
+}
+
+impl Wires {
+    /// To be called in the runtime that carries the messages.
+    pub fn new() -> Self {
+        Self { runtime: Handle::current(), state: Arc::default() }
+    }
+
+    pub fn peers(&self) -> Peers {
+        let wires = self.clone();
+        Peers::Wired(Arc::new(move |node| wires.plug(node)))
+    }
+
+    fn plug(&self, node: NodeId) -> Plugged {
+        let (transport, wires) = (Wire { from: node, wires: self.clone() }, self.clone());
+        Plugged {
+            transport: Arc::new(transport),
+            address: format!("wire:{node}"),
+            begin: Box::new(move |handler| {
+                wires.state.lock().handlers.insert(node, handler);
+                Box::new(Unplug { node, wires })
+            }),
+        }
+    }
+
+    /// Nothing goes between `node` and `others` any more, either way.
+    pub fn isolate(&self, node: NodeId, others: &[NodeId]) {
+        let mut state = self.state.lock();
+        for other in others.iter().filter(|other| **other != node) {
+            state.cut.extend([(node, *other), (*other, node)]);
+        }
+    }
+
+    pub fn heal(&self) {
+        self.state.lock().cut.clear();
+    }
+}
+
+struct Unplug {
+    node: NodeId,
+    wires: Wires,
+}
+
+impl Drop for Unplug {
+    fn drop(&mut self) {
+        self.wires.state.lock().handlers.remove(&self.node);
+    }
+}
+
+struct Wire {
+    from: NodeId,
+    wires: Wires,
+}
+
+impl Transport for Wire {
+    fn call(&self, to: NodeId, kind: Kind, body: Bytes, within: Duration) -> Answer {
+        let (from, wires) = (self.from, self.wires.clone());
+        let carried = self.wires.runtime.spawn(async move {
+            let lost = || Error::Unreachable(format!("node {to}: cut off"));
+            let handler = {
+                let state = wires.state.lock();
+                let cut = state.cut.contains(&(from, to));
+                state.handlers.get(&to).filter(|_| !cut).cloned().ok_or_else(lost)?
+            };
+            let answer = handler.handle(Sender::Node(from), kind, body);
+            let answer = tokio::time::timeout(within, answer).await.map_err(|_| lost())??;
+            if wires.state.lock().cut.contains(&(to, from)) { Err(lost()) } else { Ok(answer) }
+        });
+        Box::pin(async move { carried.await.unwrap_or(Err(Error::ShuttingDown)) })
+    }
+
+    fn learn(&self, _: NodeId, _: &str) {}
+}

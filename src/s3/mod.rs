@@ -1,0 +1,21 @@
+//! S3 over HTTP ↔ vfs: translates requests, decides nothing. The only place that names s3s.
+
+mod acl;
+mod attributes;
+mod auth;
+mod body;
+mod buckets;
+mod conditions;
+mod copy;
+mod error;
+mod listing;
+mod multipart;
+mod objects;
+mod rename;
+mod requests;
+mod server;
+mod service;
+mod tags;
+mod words;
+
+pub use server::{Options, open};

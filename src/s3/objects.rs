@@ -1,0 +1,435 @@
+//! Objects: put, get, head, delete.
+
+use futures::StreamExt;
+use http::{HeaderValue, StatusCode};
+use s3s::dto::*;
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+
+use super::acl::named_list;
+use super::attributes::part_sum;
+use super::conditions::{self, Conditions};
+use super::error::refuse;
+use super::service::Door;
+use super::words::{self, check_absent, check_class, check_version, size, time};
+use super::{body, tags};
+use crate::types::{ByteRange, Right};
+use crate::vfs::{ObjectHeaders, ObjectInfo};
+
+/// Objects that one DeleteObjects may name, and how many are deleted at a time.
+const DELETED_AT_ONCE: usize = 1000;
+const DELETES_AHEAD: usize = 32;
+
+/// A checksum as the member of an answer that its kind has.
+macro_rules! set_checksums {
+    ($output:expr, $checksums:expr) => {
+        for (kind, value) in $checksums {
+            let value = Some(value.clone());
+            match kind {
+                crate::types::ChecksumKind::Crc32 => $output.checksum_crc32 = value,
+                crate::types::ChecksumKind::Crc32c => $output.checksum_crc32c = value,
+                crate::types::ChecksumKind::Crc64Nvme => $output.checksum_crc64nvme = value,
+                crate::types::ChecksumKind::Sha1 => $output.checksum_sha1 = value,
+                crate::types::ChecksumKind::Sha256 => $output.checksum_sha256 = value,
+            }
+        }
+    };
+}
+pub(super) use set_checksums;
+
+/// The checksums that a request's members name.
+macro_rules! named_checksums {
+    ($input:expr) => {{
+        let named = [
+            (crate::types::ChecksumKind::Crc32, &$input.checksum_crc32),
+            (crate::types::ChecksumKind::Crc32c, &$input.checksum_crc32c),
+            (crate::types::ChecksumKind::Crc64Nvme, &$input.checksum_crc64nvme),
+            (crate::types::ChecksumKind::Sha1, &$input.checksum_sha1),
+            (crate::types::ChecksumKind::Sha256, &$input.checksum_sha256),
+        ];
+        let given = named.into_iter().filter_map(|(kind, sum)| Some((kind, sum.clone()?)));
+        given.collect::<Vec<(crate::types::ChecksumKind, String)>>()
+    }};
+}
+pub(super) use named_checksums;
+
+pub(super) fn checksum_type(info: &ObjectInfo) -> Option<ChecksumType> {
+    let name = if info.composite { ChecksumType::COMPOSITE } else { ChecksumType::FULL_OBJECT };
+    (!info.checksums.is_empty()).then(|| ChecksumType::from_static(name))
+}
+
+/// Fills the headers that GetObject and HeadObject share.
+macro_rules! describe {
+    ($output:expr, $info:expr, $key:expr, $part:expr, $with_checksums:expr) => {{
+        let (info, part): (&ObjectInfo, &Part) = ($info, $part);
+        let standard = |name: &str| info.headers.standard.get(name).cloned();
+        $output.accept_ranges = Some("bytes".to_owned());
+        $output.cache_control = standard("cache-control");
+        $output.content_disposition = standard("content-disposition");
+        $output.content_encoding = standard("content-encoding");
+        $output.content_language = standard("content-language");
+        $output.content_type =
+            standard("content-type").or_else(|| Some(words::content_type($key).to_owned()));
+        $output.expires = standard("expires");
+        $output.website_redirect_location = standard("website-redirect-location");
+        $output.content_length = Some(size(part.range.len()));
+        $output.content_range = part.content_range(info.size);
+        $output.parts_count = part.parts;
+        $output.e_tag = Some(words::etag(&info.etag));
+        $output.last_modified = Some(time(info.modified));
+        $output.metadata = Some(info.headers.meta.clone().into_iter().collect());
+        $output.tag_count = i32::try_from(info.headers.tags.len()).ok().filter(|count| *count > 0);
+        if $with_checksums {
+            let sums = part.checksums(info);
+            $output.checksum_type = checksum_type(info).filter(|_| !sums.is_empty());
+            set_checksums!($output, &sums);
+        }
+    }};
+}
+
+/// The bytes a request asks for.
+struct Part {
+    range: ByteRange,
+    is_partial: bool,
+    /// Which part was asked for by number, and how many the object has.
+    number: Option<i32>,
+    parts: Option<i32>,
+}
+
+impl Part {
+    fn of(info: &ObjectInfo, range: Option<&Range>, number: Option<i32>) -> S3Result<Self> {
+        match (range, number) {
+            (None, None) => {
+                let range = ByteRange::between(0, info.size);
+                Ok(Self { range, is_partial: false, number: None, parts: None })
+            }
+            (Some(range), None) => {
+                let bytes = range.check(info.size).map_err(|_| s3_error!(InvalidRange))?;
+                let range = ByteRange::between(bytes.start, bytes.end);
+                Ok(Self { range, is_partial: true, number: None, parts: None })
+            }
+            (None, Some(number)) => Self::numbered(info, number),
+            (Some(_), Some(_)) => {
+                Err(s3_error!(InvalidRequest, "a range and a part cannot both be asked for"))
+            }
+        }
+    }
+
+    fn numbered(info: &ObjectInfo, number: i32) -> S3Result<Self> {
+        let missing = || {
+            let mut error = S3Error::new(S3ErrorCode::Custom("InvalidPartNumber".into()));
+            error.set_status_code(StatusCode::RANGE_NOT_SATISFIABLE);
+            error
+        };
+        let number = u32::try_from(number).ok().filter(|number| *number > 0).ok_or_else(missing)?;
+        if info.parts.is_empty() {
+            let range = ByteRange::between(0, info.size);
+            let whole = Self { range, is_partial: false, number: None, parts: None };
+            return if number == 1 { Ok(whole) } else { Err(missing()) };
+        }
+        let (mut start, mut before, mut found) = (0, 0, None);
+        for (size, count) in &info.parts {
+            if found.is_none() && number <= before + count {
+                let start = start + u64::from(number - before - 1) * size;
+                found = Some(ByteRange::between(start, start + size));
+            }
+            start += u64::from(*count) * size;
+            before += count;
+        }
+        let range = found.ok_or_else(missing)?;
+        let (number, parts) = (i32::try_from(number).ok(), i32::try_from(before).ok());
+        Ok(Self { range, is_partial: true, number, parts })
+    }
+
+    /// Of the bytes of this answer, when they are known: of all, or of one part.
+    fn checksums(&self, info: &ObjectInfo) -> Vec<(crate::types::ChecksumKind, String)> {
+        match (self.is_partial, self.number, self.parts) {
+            (false, _, _) => info.checksums.clone(),
+            (true, Some(number), Some(parts)) => {
+                part_sum(info, number, parts.unsigned_abs()).into_iter().collect()
+            }
+            (true, _, _) => Vec::new(),
+        }
+    }
+
+    fn content_range(&self, size: u64) -> Option<String> {
+        let (start, end) = (self.range.start(), self.range.end());
+        let shown = self.is_partial && !self.range.is_empty();
+        shown.then(|| format!("bytes {start}-{}/{size}", end - 1))
+    }
+}
+
+/// What an upload says of its object besides the bytes.
+pub(super) fn kept_headers(
+    standard: [(&str, Option<String>); 7],
+    metadata: Option<Metadata>,
+    tagging: Option<&str>,
+) -> S3Result<ObjectHeaders> {
+    let mut standard = words::kept(standard);
+    if let Some(encoding) = standard.get_mut("content-encoding") {
+        let kept = encoding.split(',').map(str::trim).filter(|part| *part != "aws-chunked");
+        *encoding = kept.collect::<Vec<_>>().join(", ");
+    }
+    standard.retain(|_, value| !value.is_empty());
+    let lower = |(name, value): (String, String)| (name.to_ascii_lowercase(), value);
+    let meta = metadata.unwrap_or_default().into_iter().map(lower).collect();
+    let tags = tags::from_header(tagging)?;
+    Ok(ObjectHeaders { standard, meta, tags, acl: None })
+}
+
+impl Door {
+    pub(super) async fn put(
+        &self,
+        request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        let who = self.caller(&request)?;
+        let input = request.input;
+        check_class(input.storage_class.as_ref().map(StorageClass::as_str))?;
+        let encrypted = input.server_side_encryption.is_some() || input.sse_customer_key.is_some();
+        check_absent(encrypted || input.ssekms_key_id.is_some(), "encryption by the server")?;
+        let locked = input.object_lock_mode.is_some()
+            || input.object_lock_legal_hold_status.is_some()
+            || input.object_lock_retain_until_date.is_some();
+        check_absent(locked, "object lock")?;
+        check_absent(input.write_offset_bytes.is_some(), "appending")?;
+        let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
+        self.vfs.require(&who, &bucket, Right::Write).map_err(|error| refuse(&error))?;
+        let condition =
+            conditions::of_write(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let mut expected = body::Expected::from_headers(&request.headers)?;
+        // A form has them as fields.
+        expected.add(input.content_md5.as_deref(), named_checksums!(input))?;
+        let acl = named_list!(input, None).list(who.uid, self.bucket_uid(&bucket)?)?;
+        let mut headers = kept_headers(
+            [
+                ("cache-control", input.cache_control),
+                ("content-disposition", input.content_disposition),
+                ("content-encoding", input.content_encoding),
+                ("content-language", input.content_language),
+                ("content-type", input.content_type),
+                ("expires", input.expires),
+                ("website-redirect-location", input.website_redirect_location),
+            ],
+            input.metadata,
+            input.tagging.as_deref(),
+        )?;
+        headers.acl = acl;
+        let writer = self.vfs.upload(&expected.kinds).for_bucket(&bucket);
+        let uploaded =
+            body::receive(writer, input.body, expected, request.trailing_headers).await?;
+        let put = self.vfs.put_object(&who, (&bucket, &key), uploaded, &headers, condition);
+        let info = put.await.map_err(|error| refuse(&error))?;
+        let mut output =
+            PutObjectOutput { e_tag: Some(words::etag(&info.etag)), ..Default::default() };
+        set_checksums!(output, &info.checksums);
+        output.checksum_type = checksum_type(&info);
+        Ok(self.with_durability(S3Response::new(output), &info))
+    }
+
+    pub(super) async fn get(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        let who = self.caller(&request)?;
+        let input = request.input;
+        check_version(input.version_id.as_deref())?;
+        check_absent(input.sse_customer_key.is_some(), "encryption by the server")?;
+        let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
+        let opened = self.vfs.open_object(&who, &bucket, &key).await;
+        let reader = opened.map_err(|error| refuse(&error))?;
+        let conditions = Conditions {
+            matches: input.if_match,
+            none_matches: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
+        };
+        conditions.check(&reader.info)?;
+        let part = Part::of(&reader.info, input.range.as_ref(), input.part_number)?;
+        let mut output = GetObjectOutput::default();
+        describe!(output, &reader.info, &input.key, &part, input.checksum_mode.is_some());
+        let replace = |ours: &mut Option<String>, asked: Option<String>| {
+            if asked.is_some() {
+                *ours = asked;
+            }
+        };
+        replace(&mut output.cache_control, input.response_cache_control);
+        replace(&mut output.content_disposition, input.response_content_disposition);
+        replace(&mut output.content_encoding, input.response_content_encoding);
+        replace(&mut output.content_language, input.response_content_language);
+        replace(&mut output.content_type, input.response_content_type);
+        if let Some(expires) = input.response_expires {
+            output.expires = http_date(&expires);
+        }
+        let info = reader.info.clone();
+        output.body = Some(body::send(reader, part.range).await?);
+        Ok(self.with_durability(partial(output, &part), &info))
+    }
+
+    pub(super) async fn head(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        let who = self.caller(&request)?;
+        let input = request.input;
+        check_version(input.version_id.as_deref())?;
+        let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
+        let head = self.vfs.head_object(&who, &bucket, &key).await;
+        let info = head.map_err(|error| refuse(&error))?;
+        let conditions = Conditions {
+            matches: input.if_match,
+            none_matches: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
+        };
+        conditions.check(&info)?;
+        let part = Part::of(&info, input.range.as_ref(), input.part_number)?;
+        let mut output = HeadObjectOutput::default();
+        describe!(output, &info, &input.key, &part, input.checksum_mode.is_some());
+        Ok(self.with_durability(partial(output, &part), &info))
+    }
+
+    /// Says how safe the object's bytes are; nothing when it is gone by now.
+    pub(super) fn with_durability<T>(
+        &self,
+        mut response: S3Response<T>,
+        info: &ObjectInfo,
+    ) -> S3Response<T> {
+        let told = self.vfs.durability(info.ino).ok().map(|durability| durability.to_string());
+        if let Some(Ok(value)) = told.as_deref().map(HeaderValue::from_str) {
+            response.headers.insert("x-bucketfs-durability", value);
+        }
+        response
+    }
+
+    pub(super) async fn delete(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let who = self.caller(&request)?;
+        let input = request.input;
+        check_version(input.version_id.as_deref())?;
+        let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
+        let expected = conditions::of_deletion(
+            input.if_match.as_ref(),
+            input.if_match_size,
+            input.if_match_last_modified_time.as_ref(),
+        )?;
+        let deleted = self.vfs.delete_object(&who, &bucket, &key, expected).await;
+        deleted.map_err(|error| refuse(&error))?;
+        let output = DeleteObjectOutput { delete_marker: Some(false), ..Default::default() };
+        Ok(S3Response::with_status(output, StatusCode::NO_CONTENT))
+    }
+
+    pub(super) async fn delete_many(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let who = self.caller(&request)?;
+        let Delete { objects, quiet } = request.input.delete;
+        if objects.is_empty() || objects.len() > DELETED_AT_ONCE {
+            return Err(s3_error!(MalformedXML));
+        }
+        let bucket = words::bucket(&request.input.bucket)?;
+        self.vfs.require(&who, &bucket, Right::Write).map_err(|error| refuse(&error))?;
+        let delete = |object: ObjectIdentifier| {
+            let (who, bucket) = (&who, &bucket);
+            async move {
+                let result = async {
+                    check_version(object.version_id.as_deref())?;
+                    let key = words::key(&object.key)?;
+                    let (size, time) = (object.size, object.last_modified_time.as_ref());
+                    let etag = object.e_tag.clone().map(ETagCondition::ETag);
+                    let expected = conditions::of_deletion(etag.as_ref(), size, time)?;
+                    let deleted = self.vfs.delete_object(who, bucket, &key, expected).await;
+                    deleted.map_err(|error| refuse(&error))
+                };
+                (result.await, object.key, object.version_id)
+            }
+        };
+        let results: Vec<_> =
+            futures::stream::iter(objects).map(delete).buffered(DELETES_AHEAD).collect().await;
+        let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+        for (result, key, version_id) in results {
+            let (key, quiet) = (Some(key), quiet.unwrap_or(false));
+            match result {
+                Ok(_) if quiet => {}
+                Ok(_) => deleted.push(DeletedObject { key, version_id, ..Default::default() }),
+                Err(error) => errors.push(Error {
+                    code: Some(error.code().as_str().to_owned()),
+                    key,
+                    message: error.message().map(str::to_owned),
+                    version_id,
+                }),
+            }
+        }
+        let output = DeleteObjectsOutput {
+            deleted: Some(deleted),
+            errors: Some(errors),
+            ..Default::default()
+        };
+        Ok(S3Response::new(output))
+    }
+}
+
+/// A date as a header has it.
+fn http_date(date: &Timestamp) -> Option<String> {
+    let mut text = Vec::new();
+    date.format(TimestampFormat::HttpDate, &mut text).ok()?;
+    String::from_utf8(text).ok()
+}
+
+fn partial<T>(output: T, part: &Part) -> S3Response<T> {
+    let status = if part.is_partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    S3Response::with_status(output, status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Ino;
+
+    fn object(size: u64, parts: Vec<(u64, u32)>) -> ObjectInfo {
+        ObjectInfo {
+            ino: Ino(2),
+            version: 1,
+            size,
+            etag: "x".into(),
+            modified: crate::types::Timestamp::default(),
+            uid: 0,
+            headers: ObjectHeaders::default(),
+            checksums: Vec::new(),
+            composite: false,
+            parts,
+            part_sums: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn parts_are_found_by_number() {
+        let info = object(25, vec![(10, 2), (5, 1)]);
+        let part = |number| Part::of(&info, None, Some(number));
+        assert_eq!(part(2).unwrap().range, ByteRange::between(10, 20));
+        let last = part(3).unwrap();
+        assert_eq!((last.range, last.parts), (ByteRange::between(20, 25), Some(3)));
+        assert_eq!(last.content_range(25).unwrap(), "bytes 20-24/25");
+        assert!(part(0).is_err() && part(4).is_err());
+        let summed = ObjectInfo {
+            checksums: vec![(crate::types::ChecksumKind::Crc32, "whole".into())],
+            part_sums: vec![1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3],
+            ..info.clone()
+        };
+        let sum = vec![(crate::types::ChecksumKind::Crc32, crate::types::base64(&[3; 4]))];
+        assert_eq!(part(3).unwrap().checksums(&summed), sum);
+        let plain = object(7, Vec::new());
+        assert!(Part::of(&plain, None, Some(1)).is_ok_and(|part| part.range.len() == 7));
+        assert!(Part::of(&plain, None, Some(2)).is_err());
+    }
+
+    #[test]
+    fn ranges_are_cut_to_the_object() {
+        let info = object(10, Vec::new());
+        let part = |text: &str| Part::of(&info, Some(&Range::parse(text).unwrap()), None);
+        assert_eq!(part("bytes=3-99").unwrap().range, ByteRange::between(3, 10));
+        assert_eq!(part("bytes=-4").unwrap().range, ByteRange::between(6, 10));
+        assert!(part("bytes=10-").is_err());
+    }
+}

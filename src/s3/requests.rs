@@ -1,0 +1,209 @@
+//! What surrounds each request: an id in header, error and log, and an end to clients that send
+//! nothing any more.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use s3s::StdError;
+use s3s::service::S3Service;
+use tokio::time::{Instant, Sleep};
+
+use crate::web::{RequestId, Service};
+
+/// How long a client may send nothing within a body.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+const ID_HEADER: HeaderName = HeaderName::from_static("x-amz-request-id");
+const XML_END: &[u8] = b"</Error>";
+
+tokio::task_local! {
+    static CURRENT: RequestId;
+}
+
+/// The request that is being answered.
+pub(super) fn current() -> RequestId {
+    CURRENT.try_with(|id| *id).unwrap_or(RequestId(0))
+}
+
+/// The S3 service with what surrounds its requests.
+#[derive(Clone)]
+pub(super) struct Requests {
+    service: S3Service,
+}
+
+type Answer = Response<s3s::Body>;
+
+impl Requests {
+    pub fn new(service: S3Service) -> Self {
+        Self { service }
+    }
+
+    async fn answer<B>(self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<StdError>,
+    {
+        let id = request.extensions().get().copied().unwrap_or(RequestId(0));
+        let method = request.method().clone();
+        let closes = is_answered_early(&request);
+        let fell_silent = Arc::new(AtomicBool::new(false));
+        let request = request.map(|body| body_of(body, &fell_silent));
+        let answered = CURRENT.scope(id, self.service.call(request)).await;
+        let mut answer = match answered {
+            _ if fell_silent.load(Ordering::Relaxed) => request_timeout(&method),
+            Ok(answer) => answer,
+            Err(error) => {
+                log::error!("request {id}: {error:?}");
+                status(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        };
+        if answer.status().is_client_error() || answer.status().is_server_error() {
+            answer = with_id(answer, id);
+        }
+        if closes {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+            answer.headers_mut().insert(ID_HEADER, value);
+        }
+        answer
+    }
+}
+
+impl<B> Service<Request<B>> for Requests
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<StdError>,
+{
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let requests = self.clone();
+        Box::pin(async move { Ok(requests.answer(request).await) })
+    }
+}
+
+/// Whether a client that expects 100 (Continue) gets its answer without, because there is no body to
+/// wait for. awscli 1.46 believes from then on that every answer of the connection has come already.
+fn is_answered_early<B: Body>(request: &Request<B>) -> bool {
+    let expects = request.headers().contains_key(EXPECT);
+    expects && request.body().is_end_stream() && request.version() <= Version::HTTP_11
+}
+
+fn status(status: StatusCode) -> Answer {
+    let mut answer = Response::new(s3s::Body::empty());
+    *answer.status_mut() = status;
+    answer
+}
+
+/// Error responses of the Amazon S3 API reference: `RequestTimeout` is a 400.
+fn request_timeout(method: &Method) -> Answer {
+    let mut answer = status(StatusCode::BAD_REQUEST);
+    if *method != Method::HEAD {
+        let text = "<Error><Code>RequestTimeout</Code>\
+                    <Message>the client sent nothing for too long</Message></Error>";
+        *answer.body_mut() = s3s::Body::from(text.to_owned());
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    }
+    answer
+}
+
+/// An error whose document names the request.
+fn with_id(answer: Answer, id: RequestId) -> Answer {
+    let (mut parts, body) = answer.into_parts();
+    let document = body.bytes().filter(|bytes| bytes.ends_with(XML_END));
+    let body = match document {
+        Some(bytes) => {
+            let head = &bytes[..bytes.len() - XML_END.len()];
+            parts.headers.remove(CONTENT_LENGTH);
+            let named = format!("<RequestId>{id}</RequestId>");
+            s3s::Body::from([head, named.as_bytes(), XML_END].concat())
+        }
+        None => body,
+    };
+    Response::from_parts(parts, body)
+}
+
+fn body_of<B>(body: B, fell_silent: &Arc<AtomicBool>) -> s3s::Body
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<StdError>,
+{
+    if body.is_end_stream() {
+        return s3s::Body::empty();
+    }
+    let silence = Box::pin(tokio::time::sleep(SILENCE_MAX));
+    let fell_silent = Arc::clone(fell_silent);
+    s3s::Body::http_body_unsync(Patient { inner: body, silence, is_waiting: false, fell_silent })
+}
+
+/// A body that ends with an error when nothing comes for [`SILENCE_MAX`].
+struct Patient<B> {
+    inner: B,
+    silence: Pin<Box<Sleep>>,
+    is_waiting: bool,
+    fell_silent: Arc<AtomicBool>,
+}
+
+impl<B> Body for Patient<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<StdError>,
+{
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            this.is_waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if !this.is_waiting {
+            this.is_waiting = true;
+            this.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
+        }
+        ready!(this.silence.as_mut().poll(cx));
+        this.fell_silent.store(true, Ordering::Relaxed);
+        Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_request() {
+        let mut answer = status(StatusCode::NOT_FOUND);
+        *answer.body_mut() = s3s::Body::from("<Error><Code>X</Code></Error>".to_owned());
+        let mut named = with_id(answer, RequestId(255));
+        let bytes = named.body_mut().bytes().unwrap();
+        let expected = b"<Error><Code>X</Code><RequestId>00000000000000FF</RequestId></Error>";
+        assert_eq!(&bytes[..], &expected[..]);
+        let mut other = with_id(request_timeout(&Method::HEAD), RequestId(1));
+        assert!(other.body_mut().bytes().is_none_or(|bytes| bytes.is_empty()));
+    }
+}

@@ -1,0 +1,90 @@
+//! What each mount's kernel holds: lookup counts, and the version of the pages it cached.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::types::Ino;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// References the kernel has to the inode; it returns them by FORGET.
+    lookups: u64,
+    /// Version whose pages it may hold.
+    version: Option<u64>,
+}
+
+/// Keyed by (mount, inode); an entry goes when the kernel forgets the inode, and its pages with it.
+#[derive(Debug, Default)]
+pub(super) struct KernelState {
+    known: Mutex<HashMap<(u32, Ino), Known>>,
+}
+
+impl KernelState {
+    pub fn remember(&self, origin: u32, ino: Ino) {
+        self.known.lock().entry((origin, ino)).or_default().lookups += 1;
+    }
+
+    /// Returns whether the kernel has no reference left.
+    pub fn forget(&self, origin: u32, ino: Ino, count: u64) -> bool {
+        let mut known = self.known.lock();
+        let Some(entry) = known.get_mut(&(origin, ino)) else {
+            return true;
+        };
+        entry.lookups = entry.lookups.saturating_sub(count);
+        let gone = entry.lookups == 0;
+        if gone {
+            known.remove(&(origin, ino));
+        }
+        gone
+    }
+
+    /// Notes that `version` is opened now; true when the kernel's pages are of this version.
+    pub fn opened(&self, origin: u32, ino: Ino, version: u64) -> bool {
+        let mut known = self.known.lock();
+        known
+            .get_mut(&(origin, ino))
+            .is_some_and(|entry| entry.version.replace(version) == Some(version))
+    }
+
+    /// The mount itself wrote what turned `old` into `new`: its pages are of `new` now.
+    pub fn wrote(&self, origin: u32, ino: Ino, old: u64, new: u64) {
+        if let Some(entry) = self.known.lock().get_mut(&(origin, ino))
+            && entry.version == Some(old)
+        {
+            entry.version = Some(new);
+        }
+    }
+
+    /// Whether any kernel has a reference to the inode. A scan: mounts are few.
+    pub fn knows(&self, origins: impl IntoIterator<Item = u32>, ino: Ino) -> bool {
+        let known = self.known.lock();
+        origins.into_iter().any(|origin| known.contains_key(&(origin, ino)))
+    }
+
+    /// A mount is gone.
+    pub fn forget_mount(&self, origin: u32) {
+        self.known.lock().retain(|&(mount, _), _| mount != origin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_kept_for_the_same_version_only() {
+        let (kernel, ino) = (KernelState::default(), Ino(7));
+        assert!(!kernel.opened(1, ino, 3), "unknown to the kernel: nothing to keep");
+        kernel.remember(1, ino);
+        assert!(!kernel.opened(1, ino, 3));
+        assert!(kernel.opened(1, ino, 3));
+        kernel.wrote(1, ino, 3, 4);
+        assert!(kernel.opened(1, ino, 4));
+        kernel.wrote(1, ino, 9, 10);
+        assert!(!kernel.opened(1, ino, 10));
+        kernel.remember(1, ino);
+        assert!(!kernel.forget(1, ino, 1));
+        assert!(kernel.forget(1, ino, 1));
+    }
+}

@@ -1,0 +1,10 @@
+//! Several nodes that show one file system: each with its own session, table and kernel, over one
+//! order of changes.
+
+mod appends;
+mod cluster;
+mod idle;
+mod locks;
+mod orphans;
+mod sessions;
+mod writers;

@@ -1,0 +1,338 @@
+//! The work nobody waits for: freeing what lost its last reference, and compacting slots.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::hub::ChangeHub;
+use super::layer::Layer;
+use super::{Vfs, unexpected};
+use crate::chunk::{ChunkExtent, ChunkHeader, SealedChunk};
+use crate::env::AlignedBuf;
+use crate::error::{Error, Result};
+use crate::meta::{Body, Change, Inode, Mutation, NewChunk, Outcome, Piece, Slot, keys};
+use crate::replication::{Need, Wait};
+use crate::types::limits::{PIECES_WANTED_MAX, RELEASED_MAX};
+use crate::types::{ChunkId, ContentId, Ino};
+
+/// Ids in one Reap.
+const REAP_MAX: usize = 1000;
+/// Between two rounds when nothing rings.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What waits to be done.
+#[derive(Default)]
+pub(super) struct Upkeep {
+    rung: Arc<Notify>,
+    work: Arc<Mutex<Work>>,
+}
+
+#[derive(Default)]
+struct Work {
+    /// Written by this session and never named by a commit.
+    abandoned: VecDeque<ChunkId>,
+    /// Reaped: their files may go.
+    reaped: VecDeque<ChunkId>,
+    unstaged: VecDeque<ContentId>,
+    /// A snapshot came: what was reaped before it is not told one by one.
+    look_for_strays: bool,
+    crowded: BTreeSet<(ContentId, u64)>,
+}
+
+impl Upkeep {
+    /// Hears which chunk files may be deleted, and that files have lost their names.
+    pub fn listen(&self, hub: &ChangeHub) {
+        let (work, rung) = (Arc::clone(&self.work), Arc::clone(&self.rung));
+        hub.subscribe(Box::new(move |change, _| match change {
+            Change::Reaped(ids) => work.lock().reaped.extend(ids),
+            Change::Orphaned(_) | Change::SessionEnded(_) => rung.notify_one(),
+            Change::Everything => {
+                work.lock().look_for_strays = true;
+                rung.notify_one();
+            }
+            _ => {}
+        }));
+    }
+
+    pub fn abandoned(&self, id: ChunkId) {
+        self.work.lock().abandoned.push_back(id);
+        self.rung.notify_one();
+    }
+
+    pub fn unstage(&self, content: ContentId) {
+        self.work.lock().unstaged.push_back(content);
+        self.rung.notify_one();
+    }
+
+    /// There is something to free.
+    pub fn ring(&self) {
+        self.rung.notify_one();
+    }
+
+    fn crowded(&self, content: ContentId, slot: u64) {
+        self.work.lock().crowded.insert((content, slot));
+    }
+}
+
+impl Vfs {
+    /// Frees what earlier sessions left: chunk files nobody named. To be called once, before the
+    /// doors open.
+    ///
+    /// # Errors
+    /// What the log or the disk say.
+    pub async fn recover(&self) -> Result<()> {
+        self.reap_strays().await
+    }
+
+    /// Rounds of upkeep, for ever; ends when the task is dropped.
+    pub async fn run_upkeep(self: Arc<Self>) {
+        let mut sealed = self.clock.elapsed();
+        loop {
+            let _ = tokio::time::timeout(PAUSE, self.upkeep.rung.notified()).await;
+            if self.clock.elapsed().saturating_sub(sealed) >= PAUSE {
+                self.seal_idle(PAUSE);
+                sealed = self.clock.elapsed();
+            }
+            if let Err(error) = self.upkeep_round().await {
+                log::warn!("upkeep goes on in the next round: {error}");
+            }
+        }
+    }
+
+    /// One round: everything that can be freed now is.
+    ///
+    /// # Errors
+    /// The first failure; the rest waits for the next round.
+    pub async fn upkeep_round(&self) -> Result<()> {
+        self.nodes.all().iter().for_each(|node| self.give_up_lost(node));
+        self.drop_left_over_locks().await;
+        self.release_orphans().await?;
+        self.drop_unstaged().await?;
+        if std::mem::take(&mut self.upkeep.work.lock().look_for_strays) {
+            self.reap_strays().await?;
+        }
+        self.drop_abandoned().await?;
+        self.compact_crowded().await?;
+        // What is everybody's is done by one, whoever leads: its proposals have no way to go.
+        if self.replica.is_alone() || self.replica.leads() {
+            self.free_uploads().await?;
+            self.free_contents().await?;
+            self.reap_garbage().await?;
+        }
+        self.delete_reaped();
+        Ok(())
+    }
+
+    /// Lets go of files that lost their last name, on whatever node, and that nobody has open here.
+    async fn release_orphans(&self) -> Result<()> {
+        let session = self.replica.session();
+        let mut after = None;
+        loop {
+            let page = self.replica.table().view().holds(session, after, RELEASED_MAX)?;
+            let Some(&last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last);
+            let mut inos = Vec::new();
+            for ino in page {
+                // Whoever opened it while it had a name is through the gate and seen; from now on
+                // it is opened only where it is open already, so the answer stays true.
+                let _gate = self.gates.of(ino).write().await;
+                inos.extend((!self.nodes.orphan(ino)).then_some(ino));
+            }
+            if !inos.is_empty() {
+                self.propose(Mutation::ReleaseOrphans { inos }, 0).await?;
+            }
+        }
+    }
+
+    /// Chunk files without a record that no session may name any more: a crash came before their
+    /// commit, or this node was away when they were freed.
+    async fn reap_strays(&self) -> Result<()> {
+        let mut strays = Vec::new();
+        self.chunks.visit(&mut |id, _| {
+            let view = self.replica.table().view();
+            let stray = view.chunk(id)?.is_none() && !view.may_still_come(id)?;
+            strays.extend(stray.then_some(id));
+            Ok(true)
+        })?;
+        if !strays.is_empty() {
+            log::info!("{} chunk files were never committed and are removed", strays.len());
+        }
+        for ids in strays.chunks(REAP_MAX) {
+            self.reap(ids.to_vec()).await?;
+        }
+        self.delete_reaped();
+        Ok(())
+    }
+
+    async fn drop_unstaged(&self) -> Result<()> {
+        loop {
+            let next = self.upkeep.work.lock().unstaged.pop_front();
+            let Some(content) = next else {
+                return Ok(());
+            };
+            match self.propose(Mutation::Unstage { content }, 0).await {
+                // Nothing was staged before it was given up, or it went with its session.
+                Ok(_) | Err(Error::NotFound | Error::NoQuorum(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn free_contents(&self) -> Result<()> {
+        loop {
+            let page = self.replica.table().view().ids(keys::DOOMED, None, 16)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for content in page.into_iter().map(ContentId::from_bytes) {
+                let step = Mutation::FreeContent { content };
+                while self.propose(step.clone(), 0).await? == Outcome::More(true) {}
+            }
+        }
+    }
+
+    /// Chunks of this node that no commit will name.
+    async fn drop_abandoned(&self) -> Result<()> {
+        let abandoned: Vec<ChunkId> = self.upkeep.work.lock().abandoned.drain(..).collect();
+        for ids in abandoned.chunks(REAP_MAX) {
+            let gone: BTreeSet<ChunkId> = self.reap(ids.to_vec()).await?.into_iter().collect();
+            for &id in ids.iter().filter(|id| !gone.contains(id)) {
+                // One with a record was named by a commit after all, and goes with its references.
+                // Another waits for the session's mark to cover it.
+                if self.replica.table().view().chunk(id)?.is_none() {
+                    self.upkeep.work.lock().abandoned.push_back(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn reap_garbage(&self) -> Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.replica.table().view().ids(keys::GARBAGE, after, REAP_MAX)?;
+            let Some(&last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last);
+            self.reap(page.into_iter().map(ChunkId::from_bytes).collect()).await?;
+        }
+    }
+
+    /// Files go after the log says on disk that they may: a rebuilt table must find them gone from
+    /// its records too.
+    async fn reap(&self, ids: Vec<ChunkId>) -> Result<Vec<ChunkId>> {
+        match self.replica.propose(Mutation::Reap { ids }, Wait::Durable, 0).await? {
+            Outcome::Reaped(gone) => Ok(gone),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn delete_reaped(&self) {
+        loop {
+            let next = self.upkeep.work.lock().reaped.pop_front();
+            let Some(id) = next else {
+                return;
+            };
+            if let Err(error) = self.chunks.delete(id) {
+                log::warn!("chunk file {id} is removed at the next start: {error}");
+            }
+        }
+    }
+
+    /// Notes slots that small writes may have cut into many pieces.
+    pub(super) fn watch_slots(&self, inode: &Inode, layers: &[Arc<Layer>]) {
+        let Body::Manifest(content) = inode.body else {
+            return;
+        };
+        let size = self.replica.chunk_size();
+        for layer in layers.iter().filter(|layer| layer.len() < size / 2) {
+            for range in layer.ranges() {
+                self.upkeep.crowded(content, range.start() / size);
+            }
+        }
+    }
+
+    async fn compact_crowded(&self) -> Result<()> {
+        loop {
+            let next = self.upkeep.work.lock().crowded.pop_first();
+            let Some((content, number)) = next else {
+                return Ok(());
+            };
+            let slot = self.replica.table().view().slot(content, number)?;
+            if let Some(slot) = slot.filter(|slot| slot.pieces.len() > PIECES_WANTED_MAX) {
+                self.compact(content, number, slot).await?;
+            }
+        }
+    }
+
+    /// Brings a slot's pieces together in one new chunk. Whoever changes the slot meanwhile wins.
+    pub(super) async fn compact(&self, content: ContentId, number: u64, slot: Slot) -> Result<()> {
+        let start = number * self.replica.chunk_size();
+        let mut data =
+            AlignedBuf::with_capacity(slot.pieces.iter().map(|piece| piece.len as usize).sum());
+        let chunk = self.replica.next_chunk();
+        let (mut pieces, mut extents): (Vec<Piece>, Vec<ChunkExtent>) = Default::default();
+        for piece in &slot.pieces {
+            let mut bytes = Vec::with_capacity(piece.len as usize);
+            self.copies.read(piece.chunk, piece.chunk_offset, piece.len, &[], &mut bytes).await?;
+            let chunk_offset = data.len() as u32;
+            data.extend(&bytes);
+            match pieces.last_mut() {
+                Some(last) if last.end() == piece.start => last.len += piece.len,
+                _ => pieces.push(Piece { chunk, chunk_offset, ..*piece }),
+            }
+        }
+        for piece in &pieces {
+            let file_offset = start + u64::from(piece.start);
+            extents.push(ChunkExtent { file_offset, len: piece.len });
+        }
+        if extents.len() > crate::types::limits::CHUNK_EXTENTS_MAX {
+            self.replica.settle_chunk(chunk);
+            return Ok(());
+        }
+        let header = ChunkHeader { id: chunk, content, bucket: Ino::ROOT, extents };
+        let result = match self.write_compacted(header, data).await {
+            Ok(chunk) => {
+                let chunks = vec![chunk];
+                self.propose_compaction(content, number, slot.pieces, pieces, chunks).await
+            }
+            Err(error) => Err(error),
+        };
+        self.replica.settle_chunk(chunk);
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.upkeep.abandoned(chunk);
+                if matches!(error, Error::Conflict) { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
+    async fn write_compacted(&self, header: ChunkHeader, data: AlignedBuf) -> Result<NewChunk> {
+        let (id, data) = (header.id, Arc::new(data));
+        let sealed = tokio::task::spawn_blocking(move || SealedChunk::new(&header, data)).await;
+        let chunk = sealed.unwrap_or(Err(Error::ShuttingDown))?;
+        let (len, sha256) = (chunk.info().len, chunk.info().sha256);
+        let stored_on = self.copies.store(chunk, Need::Quorum, &[]).await?;
+        Ok(NewChunk { id, len, sha256, stored_on })
+    }
+
+    async fn propose_compaction(
+        &self,
+        content: ContentId,
+        slot: u64,
+        expected: Vec<Piece>,
+        pieces: Vec<Piece>,
+        chunks: Vec<NewChunk>,
+    ) -> Result<()> {
+        self.sync_names().await?;
+        let compact = Mutation::Compact { content, slot, expected, pieces, chunks };
+        self.propose_copied(compact, Wait::Applied, 0, Need::Quorum).await.map(|_| ())
+    }
+}

@@ -1,0 +1,172 @@
+//! Three real nodes with real mounts: what one acknowledges all show, also when nodes are killed
+//! under load. Needs root.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use support::cluster::{Cluster, contents};
+use support::mounts::own_namespace;
+use support::rng::{number, pattern};
+use support::sys::fsync;
+use support::wait::{pause, until};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A close on one node is in the next open on any other, whatever it was: small, large, appended,
+/// renamed over.
+#[test]
+fn a_close_is_in_the_next_open_on_every_node() {
+    own_namespace();
+    let cluster = Cluster::start("close", 3);
+    fs::create_dir(cluster.path(0, "bucket")).unwrap();
+    let rounds = number("BUCKETFS_CLUSTER_ROUNDS", 60);
+    for round in 0..rounds {
+        let (writer, reader) = ((round % 3) as usize, ((round + 1 + round / 3 % 2) % 3) as usize);
+        let len = [10, 4000, 70_000, 5 << 20][(round % 4) as usize];
+        let bytes = pattern(round, len);
+        let place = cluster.path(writer, "bucket/file");
+        if round % 2 == 0 {
+            fs::write(&place, &bytes).unwrap();
+        } else {
+            let new = cluster.path(writer, "bucket/new");
+            fs::write(&new, &bytes).unwrap();
+            fs::rename(&new, &place).unwrap();
+        }
+        let seen = fs::read(cluster.path(reader, "bucket/file")).unwrap();
+        assert!(
+            seen == bytes,
+            "round {round}: node {reader} does not see what node {writer} closed"
+        );
+    }
+}
+
+/// Each node appends its own lines; none is lost, none torn.
+#[test]
+fn appends_of_several_nodes_do_not_overwrite_each_other() {
+    own_namespace();
+    let cluster = Cluster::start("appends", 3);
+    fs::create_dir(cluster.path(0, "bucket")).unwrap();
+    fsync(File::create(cluster.path(0, "bucket/log")).unwrap().as_raw_fd()).unwrap();
+    const LINES: usize = 60;
+    std::thread::scope(|threads| {
+        for place in 0..3 {
+            let path = cluster.path(place, "bucket/log");
+            threads.spawn(move || {
+                for line in 0..LINES {
+                    let mut file = File::options().append(true).open(&path).unwrap();
+                    file.write_all(format!("{place}-{line:04}-{}\n", "x".repeat(40)).as_bytes())
+                        .unwrap();
+                    fsync(file.as_raw_fd()).unwrap();
+                }
+            });
+        }
+    });
+    let text = fs::read_to_string(cluster.path(1, "bucket/log")).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    let mut expected: Vec<String> = (0..3)
+        .flat_map(|place| {
+            (0..LINES).map(move |line| format!("{place}-{line:04}-{}", "x".repeat(40)))
+        })
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+}
+
+/// What a writer was told is there, by path below the bucket; it writes until it is stopped.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    thread: std::thread::JoinHandle<BTreeMap<PathBuf, Vec<u8>>>,
+}
+
+impl Writer {
+    fn start(mount: PathBuf, place: usize) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
+        // A thread that did not unshare sees the mounts of the one that started it.
+        let thread = std::thread::spawn(move || {
+            let mut acknowledged = BTreeMap::new();
+            for number in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let name = PathBuf::from(format!("bucket/{place}-{number:05}"));
+                let len = if number % 5 == 0 { 300_000 } else { 2000 };
+                let bytes = pattern(number << 8 | place as u64, len);
+                let written = File::create(mount.join(&name)).and_then(|mut file| {
+                    file.write_all(&bytes)?;
+                    fsync(file.as_raw_fd())
+                });
+                // An error is an answer too: only what was said to be safe has to be.
+                if written.is_ok() {
+                    acknowledged.insert(name, bytes);
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            acknowledged
+        });
+        Self { stop, done, thread }
+    }
+
+    fn count(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    fn finish(self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the writer")
+    }
+}
+
+/// Nodes are killed one after the other, the leader first, while the others write: writes go on,
+/// and in the end every node shows everything that was acknowledged.
+#[test]
+fn killed_nodes_lose_nothing_and_the_others_go_on() {
+    own_namespace();
+    let mut cluster = Cluster::start("killed", 3);
+    fs::create_dir(cluster.path(0, "bucket")).unwrap();
+    let mut expected = BTreeMap::new();
+    for round in 0..number("BUCKETFS_CLUSTER_KILLS", 3) {
+        let victim = match round {
+            0 => until("there is a leader", LIMIT, || cluster.leader(0)),
+            _ => (round % 3) as usize,
+        };
+        let writers: Vec<Writer> = (0..3)
+            .filter(|place| *place != victim)
+            .map(|place| Writer::start(cluster.mount(place), place + 10 * round as usize))
+            .collect();
+        until("the writers have begun", LIMIT, || {
+            pause(Duration::from_millis(20));
+            writers.iter().all(|writer| writer.count() > 3).then_some(())
+        });
+        cluster.kill(victim);
+        let before: Vec<u64> = writers.iter().map(Writer::count).collect();
+        until("writes go on without the killed node", LIMIT, || {
+            pause(Duration::from_millis(50));
+            let grown =
+                writers.iter().zip(&before).all(|(writer, before)| writer.count() > before + 5);
+            grown.then_some(())
+        });
+        cluster.restart(victim);
+        writers.into_iter().for_each(|writer| expected.extend(writer.finish()));
+        for place in 0..3 {
+            let found = contents(&cluster.mount(place));
+            for (name, bytes) in &expected {
+                assert!(
+                    found.get(name) == Some(bytes),
+                    "round {round}, node {place}: {}",
+                    name.display()
+                );
+            }
+        }
+    }
+}

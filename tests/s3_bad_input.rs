@@ -1,0 +1,212 @@
+//! What S3 clients can send that makes no sense: an error of S3 in bounded time, nothing half-made that anybody sees, and a
+//! node that goes on.
+#![cfg(feature = "s3")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use support::http::Answer;
+use support::s3_world::{World, is_long};
+use support::wait::now;
+
+fn refused(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(
+        (answer.status, answer.all("Code")),
+        (status, vec![code.to_owned()]),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(answer.all("RequestId"), [answer.header("x-amz-request-id").unwrap()]);
+}
+
+#[test]
+fn documents_and_numbers_that_cannot_be() {
+    let world = World::new("documents");
+    let post = |query: &[(&str, &str)], body: &str| {
+        world.s3.send("POST", "/views", query, &[], body.as_bytes())
+    };
+    let deep = "<Delete>".repeat(10_000);
+    for body in ["", "<", "<Delete>", "<Delete></Delete>", "not xml", "<Other/>", deep.as_str()] {
+        let answer = post(&[("delete", "")], body);
+        assert!(answer.status == 400, "{}: {}", answer.status, answer.text());
+    }
+    let many = "<Object><Key>k</Key></Object>".repeat(1001);
+    refused(&post(&[("delete", "")], &format!("<Delete>{many}</Delete>")), 400, "MalformedXML");
+    let huge = "9".repeat(30);
+    for (query, value) in [("max-keys", huge.as_str()), ("max-keys", "-1"), ("max-keys", "many")] {
+        let answer =
+            world.s3.send("GET", "/views", &[("list-type", "2"), (query, value)], &[], b"");
+        assert_eq!(answer.status, 400, "{query}={value}: {}", answer.text());
+    }
+    let upload = world.s3.send("POST", "/views/k", &[("uploads", "")], &[], b"");
+    let id = upload.all("UploadId").remove(0);
+    for number in ["0", "10001", "-1", huge.as_str(), "one"] {
+        let query = [("partNumber", number), ("uploadId", id.as_str())];
+        let answer = world.s3.send("PUT", "/views/k", &query, &[], b"x");
+        assert_eq!(answer.status, 400, "{number}: {}", answer.text());
+    }
+    let unknown = [("partNumber", "1"), ("uploadId", "no-such-upload")];
+    refused(&world.s3.send("PUT", "/views/k", &unknown, &[], b"x"), 404, "NoSuchUpload");
+    for token in ["!", "////", "AA=="] {
+        let query = [("list-type", "2"), ("continuation-token", token)];
+        let answer = world.s3.send("GET", "/views", &query, &[], b"");
+        assert!(answer.status == 400 || answer.all("Key").is_empty(), "{token}: {}", answer.text());
+    }
+    assert!(world.keys().is_empty());
+}
+
+#[test]
+fn keys_and_ranges_that_cannot_be() {
+    let world = World::new("keys");
+    for key in ["a//b", "../x", "a/../b", "./a", "a/."] {
+        let answer = world.put(key, b"x");
+        assert_eq!(answer.status, 400, "{key}: {}", answer.text());
+    }
+    refused(&world.put(&"k".repeat(256), b"x"), 400, "KeyTooLongError");
+    let long = format!("{}k", "d/".repeat(600));
+    refused(&world.put(&long, b"x"), 400, "KeyTooLongError");
+    assert!(world.keys().is_empty());
+    assert_eq!(world.put("k", b"0123456789").status, 200);
+    let get = |range: &str| world.send("GET", "k", &[("range", range)], b"");
+    for (range, status, body) in [
+        ("bytes=0-0", 206, "0"),
+        ("bytes=-3", 206, "789"),
+        ("bytes=8-99999999999", 206, "89"),
+        ("bytes=10-", 416, ""),
+        ("bytes=-0", 416, ""),
+    ] {
+        let got = get(range);
+        assert_eq!(got.status, status, "{range}");
+        assert!(status == 416 || got.body == body.as_bytes(), "{range}: {}", got.text());
+    }
+    for range in ["bytes=5-2", "bytes=a-b", "bytes=", "bytes=--1", "lines=1-2", "bytes=0-1,3-4"] {
+        let got = get(range);
+        assert!([200, 400, 416].contains(&got.status), "{range}: {}", got.status);
+        assert!(got.status != 200 || got.body == b"0123456789", "{range}: a part as the whole");
+    }
+    let far = format!("bytes={}-{}", "9".repeat(40), "9".repeat(41));
+    assert!([200, 400, 416].contains(&get(&far).status));
+}
+
+/// Sums that do not fit, frames that are none, trailers that lie, and clients that hang up: no object.
+#[test]
+fn bodies_that_are_not_what_they_say() {
+    let world = World::new("bodies");
+    let md5 = world.send("PUT", "k", &[("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")], b"x");
+    refused(&md5, 400, "BadDigest");
+    refused(&world.send("PUT", "k", &[("content-md5", "x")], b"x"), 400, "InvalidDigest");
+    let crc = world.send("PUT", "k", &[("x-amz-checksum-crc32", "AAAAAA==")], b"x");
+    refused(&crc, 400, "BadDigest");
+    let headers = [
+        ("content-encoding", "aws-chunked"),
+        ("x-amz-decoded-content-length", "5"),
+        ("x-amz-trailer", "x-amz-checksum-crc32"),
+    ];
+    let framed = |body: &str, cut| world.s3.put_framed("/views/k", &headers, body.as_bytes(), cut);
+    // The CRC of "hello" is 3610a686.
+    let right = "5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n";
+    for body in [
+        "5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n",
+        "4\r\nhell\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n",
+        "zz\r\nhello\r\n0\r\n\r\n",
+        "ffffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "hello",
+    ] {
+        let answer = framed(body, 0);
+        assert_eq!(answer.status, 400, "{body:?}: {}", answer.text());
+        assert_eq!(world.head("k").status, 404, "{body:?} has made an object");
+    }
+    assert_eq!(framed(right, 0).status, 200);
+    assert_eq!(world.get("k").body, b"hello");
+    assert_eq!(world.delete("k").status, 204);
+    for sent in [0, 1, 100_000, 5_000_000] {
+        let mut stream = world.s3.connect().unwrap();
+        stream.write_all(&world.s3.put_head("/views/k", 6_000_000)).unwrap();
+        stream.write_all(&vec![7; sent]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        drop(stream.read_to_end(&mut Vec::new()));
+        assert_eq!(world.head("k").status, 404, "{sent} bytes of more have made an object");
+    }
+    assert!(world.keys().is_empty() && !world.file("k").exists());
+}
+
+#[test]
+fn heads_and_signatures_that_are_none() {
+    let world = World::new("heads");
+    let host = world.s3.address.clone();
+    let raw = |lines: &str| {
+        let request = format!("{lines}\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        world.s3.exchange(request.as_bytes())
+    };
+    for auth in [
+        "AWS4-HMAC-SHA256",
+        "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=, Signature=",
+        "AWS4-HMAC-SHA256 Credential=a/b/c/d/e/f/g, SignedHeaders=host, Signature=zz",
+        "Bearer x",
+        "AWS x:y",
+        "\u{7f}",
+    ] {
+        let answer = raw(&format!("GET /views/k HTTP/1.1\r\nauthorization: {auth}")).unwrap();
+        assert!([400, 403].contains(&answer.status), "{auth}: {} {}", answer.status, answer.text());
+    }
+    for query in [
+        "X-Amz-Signature=0",
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=x&X-Amz-Signature=00&X-Amz-Date=x&X-Amz-Expires=99999999999999&X-Amz-SignedHeaders=host",
+        "Signature=x&AWSAccessKeyId=y&Expires=1",
+        "%zz=%zz",
+    ] {
+        let answer = raw(&format!("GET /views/k?{query} HTTP/1.1")).unwrap();
+        assert!([400, 403].contains(&answer.status), "{query}: {}", answer.status);
+    }
+    let large = format!("GET /views HTTP/1.1\r\nx-large: {}", "x".repeat(200_000));
+    assert!(raw(&large).is_ok_and(|answer| [400, 431].contains(&answer.status)));
+    let many: String = (0..500).map(|number| format!("x-{number}: 1\r\n")).collect();
+    assert!(
+        raw(&format!("GET /views HTTP/1.1\r\n{}", many.trim_end())).is_ok_and(|a| a.status >= 400)
+    );
+    for line in [
+        "GET",
+        "GET / HTTP/9.9",
+        "\0\0\0\0",
+        "GET  / HTTP/1.1",
+        "PUT /views/k HTTP/1.1\r\ncontent-length: -1",
+    ] {
+        if let Ok(answer) = raw(line) {
+            assert!(answer.status >= 400, "{line:?}: {}", answer.status);
+        }
+    }
+    let twice = "PUT /views/k HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2";
+    assert!(raw(twice).map_or(true, |answer| answer.status >= 400));
+    assert_eq!(world.put("k", b"still here").status, 200);
+}
+
+/// Clients that say little, or nothing, hold a connection and no more: others are served, and they are let go in time.
+#[test]
+fn clients_that_say_nothing_are_let_go() {
+    let world = World::new("silence");
+    let mut silent: Vec<_> = (0..200).map(|_| world.s3.connect().unwrap()).collect();
+    for (number, stream) in silent.iter_mut().enumerate() {
+        let head: &[u8] = if number % 2 == 0 { b"GET /views HT" } else { b"" };
+        stream.write_all(head).unwrap();
+    }
+    let mut body = world.s3.connect().unwrap();
+    body.write_all(&world.s3.put_head("/views/slow", 100)).unwrap();
+    body.write_all(b"ten bytes!").unwrap();
+    let start = now();
+    assert_eq!(world.put("k", b"served").status, 200);
+    assert!(start.elapsed() < Duration::from_secs(20), "silent clients keep others waiting");
+    if !is_long() {
+        return;
+    }
+    let mut answer = Vec::new();
+    body.read_to_end(&mut answer).unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("RequestTimeout"));
+    assert_eq!(world.head("slow").status, 404);
+    for stream in &mut silent {
+        drop(stream.read_to_end(&mut Vec::new()));
+    }
+    assert!(start.elapsed() < Duration::from_secs(100), "a silent client is kept for long");
+}

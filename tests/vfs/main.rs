@@ -1,0 +1,13 @@
+//! The vfs on a simulated disk: random work against a plain model, and the power cut at every sync.
+
+mod cluster;
+mod copies;
+mod crash;
+mod model;
+mod objects;
+mod races;
+mod semantics;
+mod store;
+mod stress;
+mod words;
+mod workload;
