@@ -28,6 +28,8 @@ pub enum Error {
     NoAttribute,
     #[error("no such handle")]
     BadHandle,
+    #[error("the program is running")]
+    TextBusy,
     /// The rules of the product forbid it, whoever asks.
     #[error("not permitted: {0}")]
     NotPermitted(&'static str),
@@ -151,6 +153,7 @@ impl Error {
             | Self::Stale
             | Self::NoAttribute
             | Self::BadHandle
+            | Self::TextBusy
             | Self::NotPermitted(_)
             | Self::InvalidArgument(_)
             | Self::NameTooLong

@@ -21,10 +21,11 @@ pub(super) fn open_reply(door: &Door, flags: i32, opened: &Opened) -> (FileHandl
     let mut reply = FopenFlags::empty();
     reply.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
     reply.set(FopenFlags::FOPEN_DIRECT_IO, door.direct_io);
-    // Nothing is unsaved on a handle that cannot write: close(2) needs no round trip, unless it is
+    // Nothing is unsaved on a handle that did not and cannot write: close(2) needs no round trip, unless it is
     // what unlocks.
-    let read_only = flags & libc::O_ACCMODE == libc::O_RDONLY;
-    reply.set(FopenFlags::FOPEN_NOFLUSH, read_only && !door.locks);
+    let flags = OpenFlags(flags);
+    let unchanged = !flags.is_write() && !flags.is_truncate();
+    reply.set(FopenFlags::FOPEN_NOFLUSH, unchanged && !door.locks);
     (FileHandle(opened.handle), reply)
 }
 

@@ -138,6 +138,7 @@ fn entry(error: &Error) -> (StatusCode, &'static str, &'static str) {
         Error::Damaged(_) => (S::INTERNAL_SERVER_ERROR, "damaged", OPERATOR),
         Error::TooManyLinks
         | Error::BadHandle
+        | Error::TextBusy
         | Error::CrossDevice
         | Error::Io { .. }
         | Error::Config(_)

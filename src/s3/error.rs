@@ -62,6 +62,7 @@ fn code(error: &Error) -> S3ErrorCode {
         | Error::DiskFailed(_) => S3ErrorCode::ServiceUnavailable,
         Error::TooManyLinks
         | Error::BadHandle
+        | Error::TextBusy
         | Error::CrossDevice
         | Error::Damaged(_)
         | Error::Io { .. }

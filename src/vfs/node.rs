@@ -79,6 +79,8 @@ impl Dirty {
 #[derive(Debug, Default)]
 pub(super) struct NodeState {
     pub handles: u32,
+    /// Handles of programs that run from this file.
+    pub running: u32,
     pub dirty: Dirty,
     /// Made by open(O_CREAT) here and never committed: the last close publishes it.
     pub unpublished: bool,

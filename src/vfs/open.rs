@@ -20,13 +20,12 @@ impl Vfs {
     /// with the next commit.
     ///
     /// # Errors
-    /// [`Error::Stale`] when it is gone; [`Error::IsADirectory`].
+    /// [`Error::Stale`] when it is gone; [`Error::IsADirectory`]; [`Error::TextBusy`].
     pub async fn open(&self, who: &Caller, ino: Ino, flags: OpenFlags) -> Result<Opened> {
         self.replica.barrier().await?;
         let (node, inode) = self.pin(Some(who.origin), ino, regular).await?;
         if flags.is_truncate()
-            && flags.is_write()
-            && let Err(error) = self.empty(&node, who).await
+            && let Err(error) = self.empty(&node, who, flags).await
         {
             self.close_node(&node).await;
             return Err(error);
@@ -104,17 +103,28 @@ impl Vfs {
 
     fn opened(&self, who: &Caller, node: Arc<Node>, flags: OpenFlags, inode: &Inode) -> Opened {
         let keep_cache = self.kernel.opened(who.origin, node.ino, inode.version);
-        let failures_seen = AtomicU64::new(node.state().told());
+        let failures_seen = {
+            let mut state = node.state();
+            state.running += u32::from(flags.is_exec());
+            AtomicU64::new(state.told())
+        };
         let session = self.replica.session();
         let handle = self.handles.add_file(FileHandle { node, flags, failures_seen, session });
         Opened { handle, keep_cache }
     }
 
     /// O_TRUNC: nothing of the old bytes is seen any more, nor of uncommitted ones.
-    async fn empty(&self, node: &Node, who: &Caller) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::TextBusy`] for O_RDONLY while the file is run: there the kernel asks whether it may
+    /// be written only after the file system emptied it, and that would kill the program.
+    async fn empty(&self, node: &Node, who: &Caller, flags: OpenFlags) -> Result<()> {
         let _turn = node.committing.lock().await;
         // Read in our turn: a commit may have brought bytes while we waited for it.
         let size = self.inode(node.ino)?.size;
+        if !flags.is_write() && node.state().running > 0 {
+            return Err(Error::TextBusy);
+        }
         self.discard(node);
         let mut state = node.state();
         if size > 0 {
@@ -131,6 +141,9 @@ impl Vfs {
         let Some(file) = self.handles.remove(handle) else {
             return;
         };
+        if file.flags.is_exec() {
+            file.node.state().running -= 1;
+        }
         self.close_node(&file.node).await;
     }
 

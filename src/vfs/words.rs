@@ -40,6 +40,12 @@ impl OpenFlags {
         self.0 & libc::O_EXCL != 0
     }
 
+    /// Opened to be run: FMODE_EXEC of the kernel's include/linux/fs.h.
+    pub fn is_exec(self) -> bool {
+        const FMODE_EXEC: i32 = 0x20;
+        self.0 & FMODE_EXEC != 0
+    }
+
     /// O_SYNC and O_DSYNC: each write is on disk when it returns.
     pub fn is_sync(self) -> bool {
         self.0 & libc::O_DSYNC != 0
