@@ -1,4 +1,4 @@
-//! `bucketfs cluster invite|status`.
+//! `bucketfs cluster invite|status|drain|remove`.
 
 use std::fmt;
 
@@ -11,7 +11,8 @@ use super::operate::ask_node;
 use super::output::{Exit, Output};
 use crate::config::Period;
 use crate::error::Result;
-use crate::node::{ClusterStatus, MemberStatus, Role};
+use crate::node::{ClusterStatus, Fate, MemberStatus, NodeState, Role};
+use crate::types::NodeId;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -19,6 +20,32 @@ pub enum Verb {
     Invite(Invite),
     /// How the cluster and each of its nodes are
     Status(All),
+    /// Have a node's copies made on the others, so that it can be removed
+    Drain(Drain),
+    /// Remove a node for ever: one that is drained, or lost
+    Remove(Remove),
+}
+
+#[derive(Args, Debug)]
+pub struct Drain {
+    /// Its number, as `bucketfs cluster status` shows it
+    node: NodeId,
+    /// Let it take copies again
+    #[arg(long)]
+    cancel: bool,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct Remove {
+    /// Its number, as `bucketfs cluster status` shows it
+    node: NodeId,
+    /// It will never come back: what only it had is lost
+    #[arg(long)]
+    lost: bool,
+    #[command(flatten)]
+    settings: SettingFlags,
 }
 
 #[derive(Args, Debug)]
@@ -45,6 +72,18 @@ impl Verb {
                 output.show(&Invited { token, valid_for: valid_for.to_string() })?;
                 Ok(Exit::Done)
             }
+            Self::Drain(Drain { node, cancel, settings }) => {
+                let fate = if cancel { Fate::Active } else { Fate::Draining };
+                ask_node(settings, async |operator| operator.set_fate(node, fate).await)?;
+                output.show(&Decided { node, fate })?;
+                Ok(Exit::Done)
+            }
+            Self::Remove(Remove { node, lost, settings }) => {
+                let fate = Fate::Removed { lost };
+                ask_node(settings, async |operator| operator.set_fate(node, fate).await)?;
+                output.show(&Decided { node, fate })?;
+                Ok(Exit::Done)
+            }
             Self::Status(All { settings }) => {
                 let status = ask_node(settings, async |node| node.cluster().await)?;
                 let healthy = status.healthy;
@@ -65,6 +104,31 @@ struct Invited {
 impl fmt::Display for Invited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.token)
+    }
+}
+
+#[derive(Serialize)]
+struct Decided {
+    node: NodeId,
+    fate: Fate,
+}
+
+impl fmt::Display for Decided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = self.node;
+        match self.fate {
+            Fate::Active => write!(f, "Node {node} takes copies again."),
+            Fate::Draining => write!(
+                f,
+                "Node {node} takes no more copies, and its own are made on the others. \
+                 `bucketfs cluster remove {node}` says when that is done, and removes it."
+            ),
+            Fate::Removed { .. } => write!(
+                f,
+                "Node {node} is removed. Stop it if it runs; it can join again only anew, with an \
+                 empty data directory."
+            ),
+        }
     }
 }
 
@@ -91,6 +155,11 @@ fn line(f: &mut fmt::Formatter<'_>, member: &MemberStatus, widest: usize) -> fmt
         Role::Voter => "voter",
         Role::Learner => "learner",
     };
+    let state = match member.state {
+        NodeState::Active => "",
+        NodeState::Draining => ", draining",
+        NodeState::Gone => ", removed",
+    };
     let applied = member.applied.map_or("?".into(), |index| index.to_string());
     let lag = member.lag.map_or(String::new(), |lag| format!(", {lag} behind"));
     let heard = match member.heard_ms {
@@ -103,5 +172,8 @@ fn line(f: &mut fmt::Formatter<'_>, member: &MemberStatus, widest: usize) -> fmt
         total => format!(", {} of {} free", HumanBytes(member.disk_free), HumanBytes(total)),
     };
     let (node, address) = (member.node, &member.address);
-    writeln!(f, "{node:>15}  {address:widest$}  {role:7}  applied {applied}{lag}{disk}{heard}")
+    writeln!(
+        f,
+        "{node:>15}  {address:widest$}  {role:7}  applied {applied}{lag}{disk}{state}{heard}"
+    )
 }

@@ -23,12 +23,13 @@ mod store;
 pub use fsck::{DamagedChunk, LeftOver, Report};
 pub use init::{Initialised, init};
 pub use join::join;
-pub use operate::Operator;
+pub use operate::{Fate, Operator};
 pub use panics::log_panics;
 pub use probe::probe_table;
 pub use progress::{OnCheck, OnOpen, Phase, Progress};
 pub use serve::{Ready, Wanted, runtime, serve};
 pub use status::Status;
 
+pub use crate::meta::NodeState;
 pub use crate::replication::{ClusterStatus, CopyCounts, MemberStatus, Role, Wanting};
 pub use crate::vfs::{BucketInfo, FileInfo, KeyInfo, KeyRole, KeyState, KeyWithSecret, NewKey};

@@ -11,7 +11,7 @@ use super::store::Store;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::replication::ClusterStatus;
-use crate::types::{BucketName, KeyId, Rights};
+use crate::types::{BucketName, KeyId, NodeId, Rights};
 use crate::vfs::{BucketInfo, Caller, FileInfo, KeyInfo, KeyState, KeyWithSecret, NewKey};
 
 /// A store that can be asked and told.
@@ -53,6 +53,15 @@ pub struct PathQuestion {
 pub struct NewGrant {
     pub bucket: String,
     pub rights: Rights,
+}
+
+/// What is to become of a member of the cluster.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    Active,
+    Draining,
+    Removed { lost: bool },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -211,6 +220,14 @@ impl Operator {
     pub async fn invite(&mut self, good_for: u64) -> Result<String> {
         match self {
             Self::Running(client) => client.post("/cluster/invite", &good_for).await,
+            Self::Stopped(_) => Err(not_running()),
+        }
+    }
+
+    /// Drains a node, lets it take copies again, or removes it.
+    pub async fn set_fate(&mut self, node: NodeId, fate: Fate) -> Result<()> {
+        match self {
+            Self::Running(client) => client.post(&format!("/cluster/{node}"), &fate).await,
             Self::Stopped(_) => Err(not_running()),
         }
     }

@@ -18,14 +18,15 @@ use tokio::task::JoinHandle;
 use super::wire::{Failure, Line};
 use super::{keys, socket};
 use crate::error::{Class, Error, Result};
+use crate::meta::NodeState;
 use crate::node::fsck::{LeftOver, Report};
-use crate::node::operate::{FsckQuestion, NewBucket, PathQuestion};
+use crate::node::operate::{Fate, FsckQuestion, NewBucket, PathQuestion};
 use crate::node::progress::Progress;
 use crate::node::scrub::Scrubber;
 use crate::node::status::Status;
 use crate::node::store::Store;
 use crate::replication::ClusterStatus;
-use crate::types::BucketName;
+use crate::types::{BucketName, NodeId};
 use crate::vfs::{BucketInfo, Caller, FileInfo};
 
 /// Between two lines of progress.
@@ -64,6 +65,7 @@ impl Server {
             .merge(keys::routes())
             .route("/cluster", get(cluster))
             .route("/cluster/invite", post(invite))
+            .route("/cluster/{node}", post(set_fate))
             .route("/info", post(info))
             .route("/fsck", post(fsck))
             .with_state(Serving { store, mounts: mounts.into(), scrubber: Arc::clone(&scrubber) });
@@ -130,6 +132,19 @@ async fn invite(
     Json(good_for): Json<u64>,
 ) -> Answer<String> {
     Ok(Json(store.replica.invite(Duration::from_secs(good_for))?))
+}
+
+async fn set_fate(
+    State(Serving { store, .. }): State<Serving>,
+    Path(node): Path<NodeId>,
+    Json(fate): Json<Fate>,
+) -> Answer<()> {
+    let decided = match fate {
+        Fate::Active => store.replica.set_draining(node, NodeState::Active).await,
+        Fate::Draining => store.replica.set_draining(node, NodeState::Draining).await,
+        Fate::Removed { lost } => store.replica.remove_node(node, lost).await,
+    };
+    Ok(Json(decided?))
 }
 
 async fn info(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::leases::{Heard, LEASE};
 use super::{Cluster, Leader, Leases};
 use crate::error::Result;
+use crate::meta::NodeState;
 use crate::replication::peers::Kind;
 use crate::types::NodeId;
 
@@ -31,6 +32,7 @@ pub struct MemberStatus {
     pub node: NodeId,
     pub address: String,
     pub role: Role,
+    pub state: NodeState,
     /// Index of the last log entry in its table, as far as is known.
     pub applied: Option<u64>,
     /// Log entries it does not have yet.
@@ -51,6 +53,13 @@ pub struct ClusterStatus {
     pub term: u64,
     pub leader: Option<NodeId>,
     pub members: Vec<MemberStatus>,
+}
+
+impl MemberStatus {
+    /// Whether it was heard of late.
+    pub fn is_heard(&self) -> bool {
+        self.heard_ms.is_some_and(|ms| u128::from(ms) <= QUIET.as_millis())
+    }
 }
 
 impl Cluster {
@@ -74,6 +83,12 @@ impl Cluster {
         let leads = metrics.current_leader == Some(self.node);
         let last = metrics.last_log_index.unwrap_or(0);
         let membership = metrics.membership_config.membership();
+        let records = self.machine.table.view().nodes().unwrap_or_default();
+        let state_of = |node: NodeId| {
+            let record = records.iter().find(|(known, _)| *known == node);
+            // It has yet to enlist.
+            record.map_or(NodeState::Active, |(_, record)| record.state)
+        };
         let members = membership.nodes().map(|(&node, known)| {
             let replication = metrics.replication.as_ref();
             let matched = replication.and_then(|all| all.get(&node).copied().flatten().index());
@@ -81,6 +96,7 @@ impl Cluster {
             MemberStatus {
                 node,
                 address: known.addr.clone(),
+                state: state_of(node),
                 role: match membership.get_joint_config().iter().any(|set| set.contains(&node)) {
                     _ if metrics.current_leader == Some(node) => Role::Leader,
                     true => Role::Voter,

@@ -1,14 +1,14 @@
-//! What the leader does for the cluster as a whole: it ends the sessions of nodes that are gone and
-//! makes voters of those that have caught up.
+//! What the leader does for the cluster as a whole: it ends the sessions of nodes that are silent,
+//! makes voters of those that have caught up and lets go of those that were removed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{ChangeMembers, LogIdOptionExt, ServerState};
+use openraft::{BasicNode, ChangeMembers, LogIdOptionExt, ServerState};
 
 use super::{Cluster, Leases};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::meta::{Mutation, Outcome};
 use crate::replication::proposer::{Proposer, Wait};
 use crate::types::{NodeId, SessionId};
@@ -40,7 +40,9 @@ impl Council {
             if let Err(error) = self.tell_own_address().await {
                 log::warn!("where this node is found is told later: {error}");
             }
-            self.elect_voters().await;
+            if let Err(error) = self.choose_voters().await {
+                log::warn!("the voters stay as they are for now: {error}");
+            }
         }
     }
 
@@ -88,32 +90,45 @@ impl Council {
         }
     }
 
-    /// In one joint step, so that two new nodes make three voters without two in between.
-    async fn elect_voters(&self) {
-        let new = {
+    /// In one joint step, so that two new nodes make three voters without two in between, and one
+    /// takes the place of another. Nodes that were removed leave.
+    async fn choose_voters(&self) -> Result<()> {
+        let gone = self.cluster.machine.table.view().placement()?.gone;
+        let (voters, next, left) = {
             let metrics = self.cluster.raft.metrics();
             let metrics = metrics.borrow();
             let last = metrics.last_log_index.unwrap_or(0);
             let membership = metrics.membership_config.membership();
+            let is_gone = |node: &NodeId| gone.binary_search(node).is_ok();
             let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
             let matched = |node: &NodeId| {
                 let replication = metrics.replication.as_ref()?;
                 replication.get(node).copied().flatten().index()
             };
-            let ready: Vec<NodeId> = membership
-                .learner_ids()
-                .filter(|node| matched(node).is_some_and(|index| index + CAUGHT_UP > last))
-                .collect();
-            promoted(&voters, &ready)
+            let caught_up =
+                |node: &NodeId| matched(node).is_some_and(|index| index + CAUGHT_UP > last);
+            let learners = membership.learner_ids();
+            let (left, learners): (Vec<_>, Vec<_>) = learners.partition(is_gone);
+            let ready: Vec<NodeId> = learners.into_iter().filter(caught_up).collect();
+            let kept = voters.iter().copied().filter(|node| !is_gone(node)).collect();
+            let next: BTreeSet<NodeId> = &kept | &promoted(&kept, &ready);
+            (voters, next, BTreeSet::from_iter(left))
         };
-        if new.is_empty() {
-            return;
+        if next != voters && !next.is_empty() {
+            log::info!("nodes {next:?} become the voters, in place of {voters:?}");
+            self.change(ChangeMembers::ReplaceAllVoters(next)).await?;
         }
-        log::info!("nodes {new:?} have caught up and become voters");
-        let change = ChangeMembers::AddVoterIds(new);
-        if let Err(error) = self.cluster.raft.change_membership(change, true).await {
-            log::warn!("the voters stay as they are for now: {error}");
+        if !left.is_empty() {
+            log::info!("nodes {left:?} are no members any more");
+            self.change(ChangeMembers::RemoveNodes(left)).await?;
         }
+        Ok(())
+    }
+
+    /// A voter that is none any more leaves altogether.
+    async fn change(&self, change: ChangeMembers<NodeId, BasicNode>) -> Result<()> {
+        let changed = self.cluster.raft.change_membership(change, false).await;
+        changed.map(|_| ()).map_err(|error| Error::NoQuorum(error.to_string()))
     }
 }
 

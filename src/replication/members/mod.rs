@@ -8,6 +8,7 @@ mod council;
 mod invitations;
 mod joining;
 mod leases;
+mod leaving;
 mod receiving;
 mod service;
 

@@ -54,6 +54,10 @@ impl Handler for Service {
 
 impl Service {
     async fn answer_node(&self, from: NodeId, kind: Kind, body: Bytes) -> Result<Bytes> {
+        // One that was removed may have missed it, and must neither write nor make elections.
+        if kind != Kind::Append && self.cluster.is_gone(from)? {
+            return Err(Error::NotPermitted("this node was removed from the cluster"));
+        }
         match kind {
             Kind::Append => {
                 let asked = self.cluster.raft.append_entries(parse(&body)?).await;

@@ -1,0 +1,123 @@
+//! How a node leaves its cluster: its copies are made elsewhere, then it is removed.
+
+use super::Cluster;
+use crate::error::{Error, Result};
+use crate::meta::{Mutation, NodeRecord, NodeState, Survey, View};
+use crate::replication::Replica;
+use crate::replication::proposer::Wait;
+use crate::types::NodeId;
+
+/// Chunk records looked at in one go.
+const CHUNKS_AT_ONCE: usize = 4096;
+
+impl Replica {
+    /// Lets a node take no more copies: those it has are made on the others, and read from it until
+    /// then. Or, with `Active`, lets it take copies again.
+    ///
+    /// # Errors
+    /// [`Error::Store`] for a node that is not there, and when fewer nodes would be left than each
+    /// chunk has copies.
+    pub async fn set_draining(&self, node: NodeId, state: NodeState) -> Result<()> {
+        self.barrier().await?;
+        let record = self.known(node)?;
+        if state == NodeState::Draining {
+            self.require_enough_without(node)?;
+        }
+        self.set_node(node, NodeRecord { state, ..record }).await
+    }
+
+    /// Removes a node for ever; its id never comes back.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when it still has copies that are needed, unless it is `lost`; then when it
+    /// is alive.
+    pub async fn remove_node(&self, node: NodeId, lost: bool) -> Result<()> {
+        self.barrier().await?;
+        if node == self.node() {
+            return Err(Error::Store("a node cannot remove itself: ask another one".into()));
+        }
+        let record = self.known(node)?;
+        if lost {
+            let status = self.cluster_status().await;
+            let member = status.members.iter().find(|member| member.node == node);
+            if member.is_some_and(|member| member.is_heard()) {
+                return Err(Error::Store(format!("node {node} answers: drain it instead")));
+            }
+        } else {
+            self.require_drained(node, &record)?;
+        }
+        self.set_node(node, NodeRecord { state: NodeState::Gone, ..record }).await?;
+        log::warn!("node {node} is removed from the cluster");
+        Ok(())
+    }
+
+    fn known(&self, node: NodeId) -> Result<NodeRecord> {
+        let nodes = self.machine.table.view().nodes()?;
+        let found = nodes.into_iter().find(|(known, _)| *known == node);
+        let record = found.map(|(_, record)| record);
+        record.filter(|record| record.state != NodeState::Gone).ok_or_else(|| {
+            let where_to_look = "see `bucketfs cluster status`";
+            Error::Store(format!("the cluster has no node {node}: {where_to_look}"))
+        })
+    }
+
+    fn require_enough_without(&self, node: NodeId) -> Result<()> {
+        let placement = self.machine.table.view().placement()?;
+        let left = placement.members.iter().filter(|member| member.node != node).count();
+        let wanted = usize::from(placement.replication_factor);
+        if left >= wanted {
+            return Ok(());
+        }
+        Err(Error::Store(format!(
+            "without node {node} there would be {left} nodes for {wanted} copies of each chunk: let \
+             another node join first"
+        )))
+    }
+
+    fn require_drained(&self, node: NodeId, record: &NodeRecord) -> Result<()> {
+        if record.state != NodeState::Draining {
+            return Err(Error::Store(format!(
+                "node {node} takes copies: `bucketfs cluster drain {node}` first; if it will never \
+                 come back, remove it with --lost"
+            )));
+        }
+        match copies_needed(&self.machine.table.view(), node)? {
+            0 => Ok(()),
+            needed => Err(Error::Store(format!(
+                "{needed} chunks of node {node} are not copied to all other places yet: ask again \
+                 later"
+            ))),
+        }
+    }
+
+    async fn set_node(&self, node: NodeId, record: NodeRecord) -> Result<()> {
+        let set = Mutation::SetNode { node, record };
+        self.propose(set, Wait::Durable, 0).await.map(|_| ())
+    }
+}
+
+impl Cluster {
+    /// Whether a node was removed, as far as this one knows.
+    pub fn is_gone(&self, node: NodeId) -> Result<bool> {
+        let placement = self.machine.table.view().placement()?;
+        Ok(placement.gone.binary_search(&node).is_ok())
+    }
+}
+
+/// How many chunks that a node has are not at all their places.
+fn copies_needed(view: &View<'_>, node: NodeId) -> Result<usize> {
+    let surveyed = view.placement()?.survey == Survey::Done;
+    let (mut needed, mut after) = (0, None);
+    loop {
+        let chunks = view.chunks(after, CHUNKS_AT_ONCE)?;
+        let here = chunks.iter().filter(|(_, chunk)| {
+            let is_there = chunk.references > 0 && chunk.stored_on.contains(&node);
+            is_there && (!surveyed || !chunk.missing_on.is_empty())
+        });
+        needed += here.count();
+        match chunks.last() {
+            Some((last, _)) if chunks.len() == CHUNKS_AT_ONCE => after = Some(*last),
+            _ => return Ok(needed),
+        }
+    }
+}
