@@ -93,6 +93,7 @@ impl Replica {
             data_dir: self.dir.root.clone(),
         };
         self.host.spawn(living.keep_alive());
+        self.host.spawn(self.cluster.clone().keep_addresses());
         let council = Council {
             cluster: self.cluster.clone(),
             leases: Arc::clone(&self.leases),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -26,7 +27,9 @@ impl Cluster {
     /// `count` nodes that have found each other; an odd number of them votes.
     pub fn start(name: &str, count: usize) -> Self {
         let dir = scratch(name);
-        let net = 1 + (std::process::id() * 7 + name.len() as u32) % 250;
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let net = 1 + (std::process::id() * 7 + number) % 250;
         let mut cluster = Self { dir, nodes: Vec::new(), net };
         let mut init = program();
         init.args(["init", "--cluster", "--data-dir"]).arg(cluster.data(0));
@@ -105,13 +108,25 @@ impl Cluster {
     pub fn leader(&self, place: usize) -> Option<usize> {
         let status = self.status(place);
         let leader = status["leader"].as_u64()?;
-        let id = |place| {
-            let text = std::fs::read_to_string(self.data(place).join("node.json")).ok()?;
-            // The last line is a checksum.
-            let json = text.get(..text.trim_end().rfind('\n')?)?;
-            serde_json::from_str::<Value>(json).ok()?["node"].as_u64()
-        };
-        (0..self.nodes.len()).find(|place| id(*place) == Some(leader))
+        (0..self.nodes.len()).find(|place| self.id(*place) == Some(leader))
+    }
+
+    /// The number by which the cluster knows a node.
+    pub fn id(&self, place: usize) -> Option<u64> {
+        let text = std::fs::read_to_string(self.data(place).join("node.json")).ok()?;
+        // The last line is a checksum.
+        let json = text.get(..text.trim_end().rfind('\n')?)?;
+        serde_json::from_str::<Value>(json).ok()?["node"].as_u64()
+    }
+
+    /// Asks `place` to `drain` or `remove` the node `whom`; what it says when it refuses.
+    pub fn decide(&self, place: usize, verb: &str, whom: usize) -> Result<(), String> {
+        let mut ask = program();
+        let id = self.id(whom).expect("a node that has been started").to_string();
+        ask.args(["cluster", verb, &id, "--data-dir"]).arg(self.data(place));
+        let output = ask.output().expect("running the program");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(said) }
     }
 
     /// Runs a command that must succeed in the directory of one node's mount.

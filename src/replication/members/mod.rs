@@ -24,7 +24,7 @@ pub use service::Service;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{BasicNode, ChangeMembers};
+use openraft::{BasicNode, ChangeMembers, RaftMetrics};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -92,6 +92,22 @@ impl Cluster {
         let metrics = self.raft.metrics();
         let membership = &metrics.borrow().membership_config;
         membership.membership().get_node(&node).map(|node| node.addr.clone())
+    }
+
+    /// Keeps knowing where the other members are, as they come and move; runs until raft ends.
+    ///
+    /// The leader knows it from leading; the others talk to each other too, about chunks.
+    pub async fn keep_addresses(self) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let known = Arc::clone(&metrics.borrow().membership_config);
+            let others = known.membership().nodes().filter(|(node, _)| **node != self.node);
+            others.for_each(|(node, at)| self.transport.learn(*node, &at.addr));
+            let is_new = |is: &RaftMetrics<_, _>| is.membership_config.log_id() != known.log_id();
+            if metrics.wait_for(is_new).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Every member with its address, this one too.
