@@ -170,3 +170,47 @@ fn killed_nodes_lose_nothing_and_the_others_go_on() {
         }
     }
 }
+
+/// A voter is drained and removed while its data is in use; then its disk is gone, and nothing is
+/// missing.
+#[test]
+fn a_drained_node_takes_nothing_along() {
+    own_namespace();
+    let mut cluster = Cluster::start("drained", 4);
+    fs::create_dir(cluster.path(0, "bucket")).unwrap();
+    let mut expected = BTreeMap::new();
+    for number in 0..24 {
+        let name = PathBuf::from(format!("bucket/{number}"));
+        let bytes = pattern(number, if number % 3 == 0 { 3 << 20 } else { 90_000 });
+        let mount = cluster.mount((number % 4) as usize);
+        let mut file = File::create(mount.join(&name)).unwrap();
+        file.write_all(&bytes).unwrap();
+        fsync(file.as_raw_fd()).unwrap();
+        expected.insert(name, bytes);
+    }
+    let leaving = 1;
+    let refused = cluster.decide(0, "remove", leaving).unwrap_err();
+    assert!(refused.contains("drain"), "{refused}");
+    cluster.decide(0, "drain", leaving).unwrap();
+    let refused = cluster.decide(0, "drain", 2).unwrap_err();
+    assert!(refused.contains("let another node join first"), "{refused}");
+    until("everything is copied elsewhere", LIMIT, || {
+        pause(Duration::from_millis(200));
+        cluster.decide(0, "remove", leaving).ok()
+    });
+    until("others vote instead", LIMIT, || {
+        pause(Duration::from_millis(200));
+        let status = cluster.status(0);
+        let members = status["members"].as_array()?.iter();
+        let votes = members.filter(|member| member["role"] != "learner").count();
+        (status["healthy"] == true && votes == 3).then_some(())
+    });
+    cluster.kill(leaving);
+    fs::remove_dir_all(cluster.data(leaving)).unwrap();
+    for place in [0, 2, 3] {
+        let found = contents(&cluster.mount(place));
+        assert!(found == expected, "node {place} misses something");
+        fsync(File::create(cluster.path(place, "bucket/new")).unwrap().as_raw_fd()).unwrap();
+        fs::remove_file(cluster.path(place, "bucket/new")).unwrap();
+    }
+}

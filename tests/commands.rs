@@ -197,8 +197,14 @@ fn a_store_that_nobody_runs_can_be_asked_and_changed() {
 fn the_cluster_is_asked_through_a_running_node_only() {
     let place = Place::made();
     let node = std::fs::read(place.data().join("clean.json")).unwrap();
-    for words in [["cluster", "status"], ["cluster", "invite"]] {
-        assert!(place.refused(&words, 1).contains("no node serves this store"));
+    let asked: [&[&str]; 4] = [
+        &["cluster", "status"],
+        &["cluster", "invite"],
+        &["cluster", "drain", "2"],
+        &["cluster", "remove", "2", "--lost"],
+    ];
+    for words in asked {
+        assert!(place.refused(words, 1).contains("no node serves this store"));
     }
     assert_eq!(std::fs::read(place.data().join("clean.json")).unwrap(), node, "it was opened");
 }
