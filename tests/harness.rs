@@ -3,6 +3,7 @@
 mod support;
 
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 use support::mounts::{LoopImage, mounted, own_namespace, scratch};
 use support::target::{Stage, Target};
@@ -25,6 +26,33 @@ fn run_outside(path: &std::path::Path) -> bool {
     let table =
         std::fs::read_to_string("/proc/1/mounts").expect("the mount table of the first process");
     table.contains(path.to_str().expect("text"))
+}
+
+#[test]
+fn what_one_test_opens_no_child_of_another_holds() {
+    let dir = scratch("open");
+    let path = &dir.path().join("file");
+    std::thread::scope(|scope| {
+        let ((told, opened), (finish, finished)) = (channel(), channel::<()>());
+        scope.spawn(move || {
+            own_namespace();
+            let file = std::fs::File::create(path).expect("opening it");
+            own_namespace();
+            told.send(holds(path)).expect("the other thread");
+            finished.recv().expect_err("nothing is sent");
+            drop(file);
+        });
+        assert!(opened.recv().expect("the thread that opens"), "it holds what it has opened");
+        assert!(!holds(path), "a child started here would hold what another thread has opened");
+        drop(finish);
+    });
+}
+
+/// Whether the calling thread's descriptors, which a child would inherit, include one of `path`.
+fn holds(path: &std::path::Path) -> bool {
+    let open = std::fs::read_dir("/proc/thread-self/fd").expect("the descriptors of this thread");
+    let mut files = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    files.any(|file| file == path)
 }
 
 #[test]

@@ -1,13 +1,20 @@
 //! Private mount namespaces, loop images of ext4, and taking mounts away again.
 
 use super::sys::cstr;
+use std::cell::Cell;
 use std::io::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Gives the calling thread, and all it starts, mounts of its own: they vanish with it, whatever happens.
+thread_local! {
+    static OWN_DESCRIPTORS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Gives the calling thread, and all it starts, mounts of its own: they vanish with it, whatever happens. To be called
+/// before the thread opens anything, for it gets a table of descriptors of its own as well.
 pub fn own_namespace() {
+    own_descriptors();
     let entered = unsafe { libc::unshare(libc::CLONE_NEWNS) };
     assert_eq!(entered, 0, "these tests mount, so they run as root: {}", Error::last_os_error());
     let flags = libc::MS_REC | libc::MS_PRIVATE;
@@ -15,6 +22,18 @@ pub fn own_namespace() {
         libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), flags, std::ptr::null())
     };
     assert_eq!(private, 0, "making the mounts private: {}", Error::last_os_error());
+}
+
+/// Gives the calling thread a table of descriptors of its own (`close_range(2)`, `CLOSE_RANGE_UNSHARE`). A child that
+/// another test starts holds a copy of every descriptor of its parent's table until it executes its program; that it
+/// then closes them is a close(2) like any other to FUSE, and acknowledges what a test has written so far.
+fn own_descriptors() {
+    if OWN_DESCRIPTORS.replace(true) {
+        return;
+    }
+    let flags = libc::CLOSE_RANGE_UNSHARE as libc::c_int;
+    let unshared = unsafe { libc::close_range(3, libc::c_uint::MAX, flags) };
+    assert_eq!(unshared, 0, "descriptors of this thread's own: {}", Error::last_os_error());
 }
 
 /// An empty directory for one test, on the disk that holds the build (a `tmpfs` would hide what disks do).
