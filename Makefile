@@ -59,7 +59,7 @@ install-test:
 	$(call install,$(TEST_TOOLS))
 	$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
-	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked --debug
 
 build: install-run
 	$(CARGO) build --release --locked --workspace $(WITH_S3)
@@ -130,6 +130,7 @@ test: lint deny
 test-long: lint deny
 	export BUCKETFS_LONG=1 BUCKETFS_FSX_SEEDS=8 BUCKETFS_FSX_OPERATIONS=20000 BUCKETFS_ROUNDS=500
 	export BUCKETFS_SEEDS=20 BUCKETFS_OPERATIONS=20000 BUCKETFS_CLUSTER_ROUNDS=600 BUCKETFS_CLUSTER_KILLS=30
+	export BUCKETFS_PARTITIONS=60 BUCKETFS_HISTORIES=200
 	$(CARGO) test --release --workspace --locked $(WITH_S3)
 	$(MAKE) unit-file
 
