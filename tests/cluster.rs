@@ -8,8 +8,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use support::cluster::{Cluster, contents};
@@ -17,6 +15,7 @@ use support::mounts::own_namespace;
 use support::rng::{number, pattern};
 use support::sys::fsync;
 use support::wait::{pause, until};
+use support::writers::Writer;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -81,52 +80,6 @@ fn appends_of_several_nodes_do_not_overwrite_each_other() {
     assert_eq!(lines, expected);
 }
 
-/// What a writer was told is there, by path below the bucket; it writes until it is stopped.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
-    thread: std::thread::JoinHandle<BTreeMap<PathBuf, Vec<u8>>>,
-}
-
-impl Writer {
-    fn start(mount: PathBuf, place: usize) -> Self {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
-        // A thread that did not unshare sees the mounts of the one that started it.
-        let thread = std::thread::spawn(move || {
-            let mut acknowledged = BTreeMap::new();
-            for number in 0.. {
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let name = PathBuf::from(format!("bucket/{place}-{number:05}"));
-                let len = if number % 5 == 0 { 300_000 } else { 2000 };
-                let bytes = pattern(number << 8 | place as u64, len);
-                let written = File::create(mount.join(&name)).and_then(|mut file| {
-                    file.write_all(&bytes)?;
-                    fsync(file.as_raw_fd())
-                });
-                // An error is an answer too: only what was said to be safe has to be.
-                if written.is_ok() {
-                    acknowledged.insert(name, bytes);
-                    counted.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            acknowledged
-        });
-        Self { stop, done, thread }
-    }
-
-    fn count(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
-    }
-
-    fn finish(self) -> BTreeMap<PathBuf, Vec<u8>> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the writer")
-    }
-}
-
 /// Nodes are killed one after the other, the leader first, while the others write: writes go on,
 /// and in the end every node shows everything that was acknowledged.
 #[test]
@@ -157,7 +110,7 @@ fn killed_nodes_lose_nothing_and_the_others_go_on() {
             grown.then_some(())
         });
         cluster.restart(victim);
-        writers.into_iter().for_each(|writer| expected.extend(writer.finish()));
+        writers.into_iter().for_each(|writer| expected.extend(writer.finish().acknowledged));
         for place in 0..3 {
             let found = contents(&cluster.mount(place));
             for (name, bytes) in &expected {
@@ -205,11 +158,17 @@ fn a_drained_node_takes_nothing_along() {
         let votes = members.filter(|member| member["role"] != "learner").count();
         (status["healthy"] == true && votes == 3).then_some(())
     });
-    cluster.kill(leaving);
+    let said = cluster.wait_for_end(leaving);
+    assert!(said.contains("was removed from the cluster"), "{said}");
+    cluster.begin(leaving);
+    let said = cluster.wait_for_end(leaving);
+    assert!(said.contains("was removed from the cluster"), "{said}");
     fs::remove_dir_all(cluster.data(leaving)).unwrap();
     for place in [0, 2, 3] {
         let found = contents(&cluster.mount(place));
         assert!(found == expected, "node {place} misses something");
+    }
+    for place in [0, 2, 3] {
         fsync(File::create(cluster.path(place, "bucket/new")).unwrap().as_raw_fd()).unwrap();
         fs::remove_file(cluster.path(place, "bucket/new")).unwrap();
     }

@@ -14,12 +14,13 @@ use std::thread;
 use std::time::Duration;
 
 use fuser::Notifier;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::convert::NodeNumbers;
+use super::door::Door;
 use crate::error::{Error, Result};
 use crate::types::{FileName, Ino};
-use crate::vfs::{Change, Vfs};
+use crate::vfs::Change;
 
 /// Changes that may wait to be told. What does not fit is left to the TTL.
 const QUEUE: usize = 1 << 16;
@@ -35,22 +36,43 @@ const PAGES: i64 = 0;
 pub(super) struct Told {
     queued: AtomicU64,
     told: watch::Sender<u64>,
+    /// How many times everything may be different, and names from before have not run out yet.
+    aging: watch::Sender<u32>,
 }
 
 impl Told {
     pub(super) fn new() -> Self {
-        Self { queued: AtomicU64::new(0), told: watch::Sender::new(0) }
+        Self {
+            queued: AtomicU64::new(0),
+            told: watch::Sender::new(0),
+            aging: watch::Sender::new(0),
+        }
     }
 
     /// Returns when the kernel knows every change queued before the call.
     pub(super) async fn caught_up(&self) {
         let wanted = self.queued.load(Ordering::Acquire);
-        if *self.told.borrow() >= wanted {
+        if *self.told.borrow() >= wanted && *self.aging.borrow() == 0 {
             return;
         }
-        let mut told = self.told.subscribe();
-        // Late or gone: both mean that the kernel asks again by itself.
-        let _ = tokio::time::timeout(PATIENCE, told.wait_for(|told| *told >= wanted)).await;
+        let (mut told, mut aging) = (self.told.subscribe(), self.aging.subscribe());
+        let known = async {
+            // Gone means what late does: that the kernel asks again by itself.
+            let _ = told.wait_for(|told| *told >= wanted).await;
+            let _ = aging.wait_for(|aging| *aging == 0).await;
+        };
+        let _ = tokio::time::timeout(PATIENCE, known).await;
+    }
+
+    /// Nothing the kernel knows counts any more. It cannot be told so of names that nobody can list;
+    /// they run out by themselves after `ttl`.
+    fn age(self: &Arc<Self>, ttl: Duration, runtime: &Handle) {
+        self.aging.send_modify(|aging| *aging += 1);
+        let this = Arc::clone(self);
+        runtime.spawn(async move {
+            tokio::time::sleep(ttl).await;
+            this.aging.send_modify(|aging| *aging -= 1);
+        });
     }
 }
 
@@ -63,14 +85,10 @@ pub(super) struct Invalidator {
     names: Queue<(Ino, FileName)>,
 }
 
-/// Subscribes to the changes of `vfs` that do not come from the mount numbered `origin`.
-pub(super) fn start(
-    vfs: &Vfs,
-    notifier: Notifier,
-    numbers: NodeNumbers,
-    origin: u32,
-    told: Arc<Told>,
-) -> Result<Invalidator> {
+/// Subscribes to the changes that do not come from the mount behind `door`.
+pub(super) fn start(door: &Door, notifier: Notifier) -> Result<Invalidator> {
+    let (vfs, told) = (&door.vfs, Arc::clone(&door.told));
+    let (numbers, origin) = (door.numbers, door.origin);
     let kernel = notifier.clone();
     let counter = Arc::clone(&told);
     let attributes = spawn("fuse-attributes", move |(ino, from): (Ino, i64)| {
@@ -95,10 +113,21 @@ pub(super) fn start(
         })
     }));
     let queues = Invalidator { attributes: attributes.clone(), names: names.clone() };
+    let (ttl, runtime) = (door.ttl, door.runtime.clone());
+    // The hub that keeps the listener belongs to the vfs.
+    let known = Arc::downgrade(vfs);
     vfs.subscribe(Box::new(move |change, from| {
-        if from != origin {
-            enqueue(change, (&attributes, &told), (&names, &named));
+        if from == origin {
+            return;
         }
+        if *change == Change::Everything {
+            told.age(ttl, &runtime);
+            let known = known.upgrade().map(|vfs| vfs.known_to(origin)).unwrap_or_default();
+            for ino in known {
+                enqueue(&Change::Attributes(ino), (&attributes, &told), (&names, &named));
+            }
+        }
+        enqueue(change, (&attributes, &told), (&names, &named));
     }));
     Ok(queues)
 }
@@ -233,6 +262,17 @@ mod tests {
             if number == 2 { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
         });
         assert_eq!(*told.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn an_open_waits_for_names_to_run_out() {
+        let told = Arc::new(Told::new());
+        told.age(Duration::from_millis(5), &Handle::current());
+        let mut waiting = pin!(told.caught_up());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        waiting.await;
+        assert_eq!(*told.aging.borrow(), 0);
+        told.caught_up().await;
     }
 
     #[tokio::test]

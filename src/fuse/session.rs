@@ -58,13 +58,11 @@ impl FuseMount {
         let (end, ended) = watch::channel(false);
         // From here on every early return unmounts.
         let this = Self { path, mount, ended };
-        let told = Arc::new(Told::new());
-        let door = door(Arc::clone(&vfs), runtime, options, root, (Arc::clone(&told), meter));
-        let (numbers, origin) = (door.numbers, door.origin);
-        let session =
-            Session::from_fd(Kernel(Arc::new(door)), connection, SessionACL::All, config(options))
-                .map_err(|error| Error::io("agreeing with the kernel on the protocol", error))?;
-        let invalidator = invalidate::start(&vfs, session.notifier(), numbers, origin, told)?;
+        let door = Arc::new(door(Arc::clone(&vfs), runtime, options, root, meter));
+        let kernel = Kernel(Arc::clone(&door));
+        let session = Session::from_fd(kernel, connection, SessionACL::All, config(options))
+            .map_err(|error| Error::io("agreeing with the kernel on the protocol", error))?;
+        let invalidator = invalidate::start(&door, session.notifier())?;
         thread::Builder::new()
             .name("fuse-session".into())
             .spawn(move || {
@@ -72,7 +70,7 @@ impl FuseMount {
                     log::error!("a mount's event loop ended: {error}");
                 }
                 invalidator.stop();
-                vfs.forget_mount(origin);
+                vfs.forget_mount(door.origin);
                 end.send_replace(true);
             })
             .map_err(|error| Error::io("starting the session's thread", error))?;
@@ -174,7 +172,7 @@ fn door(
     runtime: Handle,
     options: &MountOptions,
     root: Ino,
-    (told, meter): (Arc<Told>, Meter<1>),
+    meter: Meter<1>,
 ) -> Door {
     Door {
         vfs,
@@ -186,7 +184,7 @@ fn door(
         direct_io: options.direct_io,
         acl: options.acl,
         locks: options.locks,
-        told,
+        told: Arc::new(Told::new()),
         writers: Gate::new(options.threads / 2),
         meter,
     }

@@ -170,9 +170,9 @@ impl Serving {
     ) -> Result<()> {
         let served = match self.start(config, mounts, announce, signals).await {
             Ok(Some(server)) => {
-                self.until_asked(signals).await;
+                let asked = self.until_asked(signals).await;
                 server.stop();
-                Ok(())
+                asked
             }
             Ok(None) => Ok(()),
             Err(error) => Err(error),
@@ -230,7 +230,10 @@ impl Serving {
     }
 
     /// Returns at a signal, or when the last mount is gone: nobody could use the node any more.
-    async fn until_asked(&self, signals: &mut StopSignals) {
+    ///
+    /// # Errors
+    /// When the node cannot serve any more, because its cluster has removed it.
+    async fn until_asked(&self, signals: &mut StopSignals) -> Result<()> {
         let all_unmounted = async {
             for mount in &self.mounts {
                 mount.ended().await;
@@ -243,7 +246,9 @@ impl Serving {
             () = signals.next() => log::info!("asked to stop"),
             () = all_unmounted => log::info!("everything was unmounted"),
             () = renew_certificate(self.tls.as_deref()) => {}
+            removed = self.store.vfs.until_removed() => return Err(removed),
         }
+        Ok(())
     }
 
     /// Saves before unmounting, so that little is left to save when nobody can see it any more,

@@ -64,7 +64,10 @@ impl Replica {
             admit_until_member(&self.cluster, &self.address, contacts).await?;
             loop {
                 match self.barrier.pass().await {
-                    Err(Error::NoQuorum(why)) => log::info!("waiting for a quorum: {why}"),
+                    Err(Error::NoQuorum(why)) => {
+                        log::info!("waiting for a quorum: {why}");
+                        self.cluster.require_membership().await?;
+                    }
                     passed => return passed,
                 }
             }
@@ -100,6 +103,11 @@ impl Replica {
             proposer: self.proposer.clone(),
         };
         self.host.spawn(council.run());
+    }
+
+    /// Returns when this node has been removed from its cluster: it cannot serve any more.
+    pub async fn until_removed(&self) -> Error {
+        self.cluster.until_removed().await
     }
 
     /// How the cluster and its members are.

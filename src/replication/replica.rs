@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::book::Book;
 use super::combiner::Combiner;
@@ -129,6 +129,7 @@ impl Replica {
             raft: host.raft().clone(),
             machine: Arc::clone(&machine),
             transport,
+            removed: watch::Sender::new(false),
         };
         #[cfg(test)]
         let node = match &options.trial {

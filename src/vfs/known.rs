@@ -62,6 +62,12 @@ impl KernelState {
         origins.into_iter().any(|origin| known.contains_key(&(origin, ino)))
     }
 
+    /// All inodes that a mount's kernel has a reference to.
+    pub fn of(&self, origin: u32) -> Vec<Ino> {
+        let known = self.known.lock();
+        known.keys().filter(|(mount, _)| *mount == origin).map(|(_, ino)| *ino).collect()
+    }
+
     /// A mount is gone.
     pub fn forget_mount(&self, origin: u32) {
         self.known.lock().retain(|&(mount, _), _| mount != origin);
@@ -84,6 +90,8 @@ mod tests {
         kernel.wrote(1, ino, 9, 10);
         assert!(!kernel.opened(1, ino, 10));
         kernel.remember(1, ino);
+        kernel.remember(2, Ino(8));
+        assert_eq!((kernel.of(1), kernel.of(2), kernel.of(3)), (vec![ino], vec![Ino(8)], vec![]));
         assert!(!kernel.forget(1, ino, 1));
         assert!(kernel.forget(1, ino, 1));
     }

@@ -161,6 +161,24 @@ impl Vfs {
         Ok(outcome)
     }
 
+    /// All inodes that the kernel behind mount `origin` has a reference to.
+    pub fn known_to(&self, origin: u32) -> Vec<Ino> {
+        self.kernel.of(origin)
+    }
+
+    /// Returns when this node shows all that was acknowledged anywhere before the call.
+    ///
+    /// # Errors
+    /// [`Error::NoQuorum`] when that cannot be known.
+    pub async fn barrier(&self) -> Result<()> {
+        self.replica.barrier().await
+    }
+
+    /// Returns when this node has been removed from its cluster, with the error that says so.
+    pub async fn until_removed(&self) -> Error {
+        self.replica.until_removed().await
+    }
+
     /// Whether no other node shows this file system, now.
     pub fn is_alone(&self) -> bool {
         self.replica.is_alone()

@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::links::Links;
 use super::mounts::{run, scratch};
 use super::node::{Node, Serve, program};
+use super::s3::Client;
 use super::wait::{pause, until};
 
 /// What a cluster may take to agree on a busy machine.
@@ -21,23 +23,49 @@ pub struct Cluster {
     nodes: Vec<Option<Node>>,
     /// The second byte of the loopback addresses, so that tests at the same time do not meet.
     net: u32,
+    /// What the nodes say to each other goes through here.
+    links: Option<Links>,
+    options: Vec<&'static str>,
+    /// Id and secret of the first access key.
+    key: [String; 2],
 }
 
 impl Cluster {
     /// `count` nodes that have found each other; an odd number of them votes.
     pub fn start(name: &str, count: usize) -> Self {
+        Self::start_with(name, count, None, &[])
+    }
+
+    /// The same with links between them that can be cut, and more options of `serve`.
+    pub fn start_linked(name: &str, count: usize, options: &[&'static str]) -> Self {
+        Self::start_with(name, count, Some(Links::default()), options)
+    }
+
+    fn start_with(
+        name: &str,
+        count: usize,
+        links: Option<Links>,
+        options: &[&'static str],
+    ) -> Self {
         let dir = scratch(name);
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let net = 1 + (std::process::id() * 7 + number) % 250;
-        let mut cluster = Self { dir, nodes: Vec::new(), net };
+        let options = options.to_vec();
         let mut init = program();
-        init.args(["init", "--cluster", "--data-dir"]).arg(cluster.data(0));
-        run(&mut init);
+        init.args(["--json", "init", "--cluster", "--data-dir"]).arg(data(dir.path(), 0));
+        let made: Value = serde_json::from_str(&run(&mut init)).expect("what init has made");
+        let text = |name: &str| made[name].as_str().expect("an access key").to_owned();
+        let key = [text("access_key_id"), text("secret_access_key")];
+        let mut cluster = Self { dir, nodes: Vec::new(), net, links, options, key };
         for place in 0..count {
             std::fs::create_dir(cluster.mount(place)).expect("a mount point");
             let token = (place > 0).then(|| cluster.invite());
             cluster.nodes.push(None);
+            let (door, listens) = (cluster.door(place), cluster.listens(place));
+            if let Some(links) = &mut cluster.links {
+                links.lead(place, &door, &listens);
+            }
             cluster.launch(place, token.as_deref());
         }
         let voters = if count.is_multiple_of(2) { count - 1 } else { count };
@@ -52,11 +80,32 @@ impl Cluster {
     }
 
     pub fn data(&self, place: usize) -> PathBuf {
-        self.dir.path().join(format!("data-{place}"))
+        data(self.dir.path(), place)
     }
 
     pub fn mount(&self, place: usize) -> PathBuf {
         self.dir.path().join(format!("mnt-{place}"))
+    }
+
+    fn listens(&self, place: usize) -> String {
+        format!("127.{}.{}.1:9100", self.net, place + 1)
+    }
+
+    /// Where the others find a node whose links can be cut.
+    fn door(&self, place: usize) -> String {
+        format!("127.{}.{}.2:9100", self.net, place + 1)
+    }
+
+    /// A client of one node's S3 endpoint.
+    pub fn s3(&self, place: usize) -> Client {
+        let [key, secret] = self.key.clone();
+        let address = format!("127.{}.{}.1:9000", self.net, place + 1);
+        Client { address, key, secret, offset: 0 }
+    }
+
+    /// What becomes of what the nodes say to each other.
+    pub fn links(&self) -> &Links {
+        self.links.as_ref().expect("a cluster with links")
     }
 
     /// A path below the mount of one node.
@@ -69,17 +118,46 @@ impl Cluster {
     }
 
     fn launch(&mut self, place: usize, token: Option<&str>) {
-        let listen = format!("127.{}.{}.1:9100", self.net, place + 1);
-        let mut options = vec!["--peers-listen", &listen, "--replication-timeout", "5s"];
+        let mut node = self.spawn(place, token);
+        node.wait_ready();
+        self.nodes[place] = Some(node);
+    }
+
+    fn spawn(&self, place: usize, token: Option<&str>) -> Node {
+        let (listens, door, s3) = (self.listens(place), self.door(place), self.s3(place).address);
+        let mut options = vec!["--peers-listen", &listens, "--replication-timeout", "5s"];
+        options.extend(["--s3-listen", &s3]);
+        options.extend(&self.options);
+        if self.links.is_some() {
+            options.extend(["--peers-address", &door]);
+        }
         options.extend(token.iter().flat_map(|token| ["--join", token]));
         let (data, mount, log) = (self.data(place), self.mount(place), self.log(place));
         let serve = Serve { data: &data, mount: &mount, show: None, options: &options, log: &log };
-        self.nodes[place] = Some(Node::start(&serve));
+        let node = Node::spawn(&serve);
+        if let Some(links) = &self.links {
+            links.runs(place, node.pid());
+        }
+        node
     }
 
     /// SIGKILL; its mount is detached.
     pub fn kill(&mut self, place: usize) {
         self.nodes[place].take().expect("a running node").kill();
+    }
+
+    /// Waits for a node to end by itself, which is a failure; what it said last.
+    pub fn wait_for_end(&mut self, place: usize) -> String {
+        let mut node = self.nodes[place].take().expect("a running node");
+        let status = node.wait(LIMIT);
+        assert!(!status.success(), "node {place} ended with {status}");
+        let log = std::fs::read_to_string(self.log(place)).expect("its log");
+        log.lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// Starts a node without waiting until it is ready.
+    pub fn begin(&mut self, place: usize) {
+        self.nodes[place] = Some(self.spawn(place, None));
     }
 
     pub fn restart(&mut self, place: usize) {
@@ -135,6 +213,10 @@ impl Cluster {
     }
 }
 
+fn data(dir: &Path, place: usize) -> PathBuf {
+    dir.join(format!("data-{place}"))
+}
+
 /// All regular files below a directory with their bytes, by path.
 pub fn contents(root: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
     let mut found = std::collections::BTreeMap::new();
@@ -146,7 +228,11 @@ pub fn contents(root: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
                 directories.push(path);
             } else {
                 let name = path.strip_prefix(root).expect("below the root").to_owned();
-                found.insert(name, std::fs::read(&path).expect("reading a file"));
+                found.insert(
+                    name,
+                    std::fs::read(&path)
+                        .unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+                );
             }
         }
     }

@@ -6,7 +6,9 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod history;
 pub mod http;
+pub mod links;
 pub mod mounts;
 pub mod node;
 pub mod rng;
@@ -17,4 +19,5 @@ pub mod target;
 pub mod tools;
 pub mod tree;
 pub mod wait;
+pub mod writers;
 pub mod xattr;

@@ -117,11 +117,18 @@ impl Living {
                     let told: Result<()> = self.cluster.ask(node, Kind::Alive, &alive, EVERY).await;
                     if let Err(error) = told {
                         log::debug!("the leader was not told that this node lives: {error}");
+                        self.look_whether_removed().await;
                     }
                 }
-                Leader::Nobody => {}
+                Leader::Nobody => self.look_whether_removed().await,
             }
             tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    async fn look_whether_removed(&self) {
+        if let Err(error) = self.cluster.require_membership().await {
+            log::error!("{error}");
         }
     }
 

@@ -1,11 +1,25 @@
 //! How a node leaves its cluster: its copies are made elsewhere, then it is removed.
 
-use super::Cluster;
+use std::time::Duration;
+
+use super::{Cluster, ClusterStatus};
 use crate::error::{Error, Result};
 use crate::meta::{Mutation, NodeRecord, NodeState, Survey, View};
 use crate::replication::Replica;
+use crate::replication::peers::{self, Denied, Kind};
 use crate::replication::proposer::Wait;
 use crate::types::NodeId;
+
+/// What a removed node is told, and tells.
+const REMOVED: &str = "this node was removed from the cluster: what it had is on the others, and its data \
+    directory can be deleted; with a new one it can join again (`bucketfs serve --join TOKEN`)";
+/// Longest wait for what one member says about another.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// The answer to what a removed node asks.
+pub fn removed() -> Denied {
+    Denied::Refused(REMOVED.into())
+}
 
 /// Chunk records looked at in one go.
 const CHUNKS_AT_ONCE: usize = 4096;
@@ -101,6 +115,36 @@ impl Cluster {
     pub fn is_gone(&self, node: NodeId) -> Result<bool> {
         let placement = self.machine.table.view().placement()?;
         Ok(placement.gone.binary_search(&node).is_ok())
+    }
+
+    /// Asks the other members whether this node was removed: one that was hears nothing from the log
+    /// any more. Whoever waits for [`Self::until_removed`] is told.
+    ///
+    /// # Errors
+    /// [`Error::Store`] with what that means, when it was.
+    pub async fn require_membership(&self) -> Result<()> {
+        for (node, _) in self.members() {
+            if node == self.node {
+                continue;
+            }
+            let asked: Result<Result<ClusterStatus, Denied>> =
+                peers::call(&*self.transport, node, Kind::Census, &(), WITHIN).await;
+            if let Ok(Err(Denied::Refused(why))) = asked {
+                self.removed.send_replace(true);
+                return Err(Error::Store(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns once it is known that this node was removed, with the error that says so.
+    pub async fn until_removed(&self) -> Error {
+        let mut removed = self.removed.subscribe();
+        match removed.wait_for(|removed| *removed).await {
+            Ok(_) => Error::Store(REMOVED.into()),
+            // There is a sender as long as there is `self`.
+            Err(_) => Error::ShuttingDown,
+        }
     }
 }
 

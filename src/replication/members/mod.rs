@@ -27,6 +27,7 @@ use std::time::Duration;
 use openraft::{BasicNode, ChangeMembers, RaftMetrics};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use super::peers::{self, Denied, Kind, Transport};
 use super::raft::Machine;
@@ -46,6 +47,8 @@ pub struct Cluster {
     pub raft: Raft,
     pub machine: Arc<Machine>,
     pub transport: Arc<dyn Transport>,
+    /// This node was removed.
+    pub removed: watch::Sender<bool>,
 }
 
 /// Who decides at the moment.

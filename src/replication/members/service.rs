@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::admission::{Admission, AskForAdmission};
 use super::joining::AskToJoin;
 use super::leases::{Alive, Leases};
+use super::leaving;
 use super::receiving::Receiving;
 use super::{Barrier, Cluster, ClusterStatus, Invitations, Leader};
 use crate::env::Clock;
@@ -56,7 +57,7 @@ impl Service {
     async fn answer_node(&self, from: NodeId, kind: Kind, body: Bytes) -> Result<Bytes> {
         // One that was removed may have missed it, and must neither write nor make elections.
         if kind != Kind::Append && self.cluster.is_gone(from)? {
-            return Err(Error::NotPermitted("this node was removed from the cluster"));
+            return reply(&Err::<(), _>(leaving::removed()));
         }
         match kind {
             Kind::Append => {

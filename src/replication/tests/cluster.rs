@@ -295,6 +295,8 @@ async fn a_removed_voter_is_replaced() {
         assert!(!matches!(answered, Ok(Ok(_))), "{removes_leader} {answered:?}");
         asked.barrier().await.unwrap();
         assert_eq!(buckets(asked), ["after"]);
+        let told = tokio::time::timeout(PATIENCE, gone.until_removed()).await.unwrap();
+        assert!(told.to_string().contains("was removed"), "{told}");
         refused(asked.set_draining(ids[leaving], NodeState::Active).await, "no node");
     }
 }
