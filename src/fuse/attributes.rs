@@ -10,8 +10,16 @@ use crate::error::Result;
 use crate::types::Attr;
 use crate::vfs::{AttrChange, Caller};
 
-pub(super) fn getattr(door: &Door, node: INodeNo, reply: ReplyAttr) {
-    answer(door, "getattr", door.vfs.getattr(door.ino(node)), reply);
+pub(super) fn getattr(door: &Arc<Door>, node: INodeNo, reply: ReplyAttr) {
+    let ino = door.ino(node);
+    if door.is_exact() {
+        door.after_barrier("getattr", move |door, seen| {
+            answer(door, "getattr", seen.and_then(|()| door.vfs.getattr(ino)), reply);
+        });
+    } else {
+        let _timed = door.timed("getattr");
+        answer(door, "getattr", door.vfs.getattr(ino), reply);
+    }
 }
 
 pub(super) fn setattr(

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::convert::NodeNumbers;
 use super::invalidate::Told;
+use crate::error::Result;
 use crate::metrics::Meter;
 use crate::types::{Attr, Ino};
 use crate::vfs::{Access, Caller, Vfs};
@@ -83,6 +84,26 @@ impl Door {
         if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             drop(self.runtime.spawn(work));
         }
+    }
+
+    /// Whether the kernel asks about each name each time, and then wants to know what was acknowledged
+    /// on any node before it asked.
+    pub(super) fn is_exact(&self) -> bool {
+        self.ttl.is_zero()
+    }
+
+    /// Calls `answer` once this node's table has all that was acknowledged anywhere before now; with
+    /// an error when that cannot be known.
+    pub(super) fn after_barrier(
+        self: &Arc<Self>,
+        operation: &'static str,
+        answer: impl FnOnce(&Self, Result<()>) + Send + 'static,
+    ) {
+        let this = Arc::clone(self);
+        self.run(operation, async move {
+            let seen = this.vfs.barrier().await;
+            answer(&this, seen);
+        });
     }
 
     /// Counts a request that is answered before what this returns is dropped.

@@ -33,7 +33,6 @@ impl Filesystem for Kernel {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _timed = self.0.timed("lookup");
         names::lookup(&self.0, parent, name, reply);
     }
 
@@ -42,7 +41,6 @@ impl Filesystem for Kernel {
     }
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let _timed = self.0.timed("getattr");
         attributes::getattr(&self.0, node, reply);
     }
 
@@ -225,7 +223,6 @@ impl Filesystem for Kernel {
     }
 
     fn opendir(&self, _: &Request, node: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let _timed = self.0.timed("opendir");
         directories::opendir(&self.0, node, reply);
     }
 

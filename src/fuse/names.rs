@@ -11,13 +11,26 @@ use super::data::open_reply;
 use super::door::Door;
 use super::errno::{errno, report};
 use super::reply::{GENERATION, done, entry, owned};
-use crate::error::Error;
-use crate::types::{FileKind, Ino};
+use crate::error::{Error, Result};
+use crate::types::{Attr, FileKind, Ino};
 use crate::vfs::{Caller, NewNode, OpenFlags};
 
 /// Names that do not exist are not cached: another door may make them any time.
-pub(super) fn lookup(door: &Door, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-    match door.vfs.lookup(door.ino(parent), name.as_bytes()) {
+pub(super) fn lookup(door: &Arc<Door>, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    let parent = door.ino(parent);
+    if door.is_exact() {
+        let name = owned(name);
+        door.after_barrier("lookup", move |door, seen| {
+            found(door, seen.and_then(|()| door.vfs.lookup(parent, &name)), reply);
+        });
+    } else {
+        let _timed = door.timed("lookup");
+        found(door, door.vfs.lookup(parent, name.as_bytes()), reply);
+    }
+}
+
+fn found(door: &Door, found: Result<Attr>, reply: ReplyEntry) {
+    match found {
         Err(Error::NotFound) => reply.error(errno(&Error::NotFound)),
         found => entry(door, "lookup", found, reply),
     }

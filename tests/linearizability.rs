@@ -1,0 +1,384 @@
+//! Names and their contents, changed through the mounts and the S3 endpoints of three nodes at once, also while a node is cut
+//! off: each history of calls and answers must be one that a single map would have given. Needs root.
+
+mod support;
+
+use std::fs;
+use std::io::{Error, Result};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use support::cluster::Cluster;
+use support::history::{Event, Model, explain};
+use support::links::Flow;
+use support::mounts::own_namespace;
+use support::rng::{Rng, number, seed};
+use support::s3::Client;
+use support::sys;
+use support::wait::{now, pause, until};
+
+const NODES: usize = 3;
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const LIMIT: Duration = Duration::from_secs(60);
+/// Bytes of a value; a file holds it once or many times.
+const VALUE: usize = 20;
+
+/// Each name with the value it stands for.
+type Names = [Option<u64>; NAMES.len()];
+
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Read(usize),
+    /// Replaces what is there.
+    Put(usize, u64),
+    /// Only where nothing is: `RENAME_NOREPLACE`, `If-None-Match: *`.
+    PutNew(usize, u64),
+    /// Only where the first value is: `If-Match`.
+    Swap(usize, u64, u64),
+    /// unlink(2), which knows whether there was anything.
+    Unlink(usize),
+    /// DELETE, which does not.
+    Delete(usize),
+    Rename(usize, usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Done,
+    /// There was nothing, there was something, or there was something else.
+    Refused,
+    Found(Option<u64>),
+}
+
+struct Map;
+
+impl Model for Map {
+    type State = Names;
+    type Call = Call;
+    type Answer = Answer;
+
+    fn step(state: &Names, call: &Call, answer: Option<&Answer>) -> Option<Names> {
+        let mut next = *state;
+        let fits = match *call {
+            Call::Read(name) => {
+                return (answer == Some(&Answer::Found(state[name]))).then_some(next);
+            }
+            Call::Put(name, value) => {
+                next[name] = Some(value);
+                true
+            }
+            Call::PutNew(name, value) => {
+                let fits = state[name].is_none();
+                next[name] = state[name].or(Some(value));
+                fits
+            }
+            Call::Swap(name, old, new) => {
+                let fits = state[name] == Some(old);
+                next[name] = if fits { Some(new) } else { state[name] };
+                fits
+            }
+            Call::Unlink(name) => next[name].take().is_some(),
+            Call::Delete(name) => {
+                next[name] = None;
+                true
+            }
+            Call::Rename(from, to) => {
+                let fits = state[from].is_some();
+                if fits {
+                    next[to] = next[from].take();
+                }
+                fits
+            }
+        };
+        match answer {
+            Some(Answer::Done) => fits.then_some(next),
+            Some(Answer::Refused) => (!fits).then_some(*state),
+            Some(Answer::Found(_)) => None,
+            None => Some(next),
+        }
+    }
+}
+
+/// How a caller reaches its node.
+enum Door {
+    Mount(PathBuf),
+    S3(Client, String),
+}
+
+/// One of those who call at once.
+struct Caller {
+    door: Door,
+    rng: Rng,
+    /// Different for each caller.
+    next_value: u64,
+    /// The values last read, with their entity tags.
+    tags: [Option<(u64, String)>; NAMES.len()],
+    events: Vec<Event<Map>>,
+    /// Calls that failed without effect.
+    failed: u64,
+}
+
+/// How a call ended.
+enum End {
+    Answered(Answer),
+    /// Nobody knows what became of it.
+    Unknown,
+    /// It failed, and cannot have had an effect.
+    Nothing,
+}
+
+impl Caller {
+    fn new(door: Door, number: u64, seed: u64) -> Self {
+        let rng = Rng::new(seed ^ number);
+        let next_value = number * 1_000_000 + 1;
+        Self { door, rng, next_value, tags: Default::default(), events: Vec::new(), failed: 0 }
+    }
+
+    fn work(mut self, calls: u64) -> Self {
+        for _ in 0..calls {
+            let call = self.choose();
+            let Ok(prepared) = self.prepare(call) else {
+                self.failed += 1;
+                continue;
+            };
+            let begun = now();
+            let end = match &self.door {
+                Door::Mount(_) => through_mount(call, &prepared),
+                Door::S3(client, prefix) => through_s3(client, prefix, call, &mut self.tags),
+            };
+            let ended = now();
+            let answer = match end {
+                End::Answered(answer) => Some(answer),
+                End::Unknown => None,
+                End::Nothing => {
+                    self.failed += 1;
+                    continue;
+                }
+            };
+            self.events.push(Event { call, answer, begun, ended });
+        }
+        self
+    }
+
+    fn choose(&mut self) -> Call {
+        let name = self.rng.below(NAMES.len() as u64) as usize;
+        let other = (name + 1 + self.rng.below(NAMES.len() as u64 - 1) as usize) % NAMES.len();
+        let value = self.next_value;
+        self.next_value += 1;
+        let is_mount = matches!(self.door, Door::Mount(_));
+        match self.rng.below(10) {
+            0..4 => Call::Read(name),
+            4 | 5 => Call::Put(name, value),
+            6 => Call::PutNew(name, value),
+            7 | 8 if is_mount => Call::Rename(name, other),
+            7 | 8 => match &self.tags[name] {
+                Some((old, _)) => Call::Swap(name, *old, value),
+                None => Call::Read(name),
+            },
+            _ if is_mount => Call::Unlink(name),
+            _ => Call::Delete(name),
+        }
+    }
+
+    /// A mount's writers make a file of their own first, whose renaming is the call.
+    fn prepare(&self, call: Call) -> Result<[PathBuf; 2]> {
+        let Door::Mount(root) = &self.door else { return Ok(Default::default()) };
+        let of = |name: usize| root.join(NAMES[name]);
+        match call {
+            Call::Put(name, value) | Call::PutNew(name, value) => {
+                let new = root.join(format!("new-{value}"));
+                let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+                let file = sys::open(&new, flags, 0o644)?;
+                let written = sys::write(file, &content(value));
+                sys::close(file).and(written)?;
+                Ok([new, of(name)])
+            }
+            Call::Rename(from, to) => Ok([of(from), of(to)]),
+            Call::Read(name) | Call::Unlink(name) | Call::Delete(name) | Call::Swap(name, ..) => {
+                Ok([of(name), PathBuf::new()])
+            }
+        }
+    }
+}
+
+fn through_mount(call: Call, [path, to]: &[PathBuf; 2]) -> End {
+    let refusals = [libc::ENOENT, libc::EEXIST];
+    let is_refused = |error: &Error| error.raw_os_error().is_some_and(|it| refusals.contains(&it));
+    let done = match call {
+        Call::Read(_) => {
+            return match fs::read(path) {
+                Ok(bytes) => End::Answered(Answer::Found(Some(value_of(&bytes)))),
+                Err(error) if is_refused(&error) => End::Answered(Answer::Found(None)),
+                Err(_) => End::Nothing,
+            };
+        }
+        Call::PutNew(..) => sys::rename(path, to, libc::RENAME_NOREPLACE),
+        Call::Put(..) | Call::Rename(..) => sys::rename(path, to, 0),
+        Call::Unlink(_) | Call::Delete(_) | Call::Swap(..) => sys::unlink(path),
+    };
+    match done {
+        Ok(()) => End::Answered(Answer::Done),
+        Err(error) if is_refused(&error) => End::Answered(Answer::Refused),
+        Err(_) => End::Unknown,
+    }
+}
+
+fn through_s3(
+    client: &Client,
+    prefix: &str,
+    call: Call,
+    tags: &mut [Option<(u64, String)>],
+) -> End {
+    let send = |method, name: usize, headers: &[(&str, &str)], body: &[u8]| {
+        let path = format!("{prefix}/{}", NAMES[name]);
+        client.try_send(method, &path, &[], headers, body)
+    };
+    let answer = match call {
+        Call::Read(name) => {
+            let Ok(answer) = send("GET", name, &[], b"") else { return End::Nothing };
+            return match answer.status {
+                200 => {
+                    let value = value_of(&answer.body);
+                    tags[name] = answer.header("etag").map(|tag| (value, tag.to_owned()));
+                    End::Answered(Answer::Found(Some(value)))
+                }
+                404 => End::Answered(Answer::Found(None)),
+                _ => End::Nothing,
+            };
+        }
+        Call::PutNew(name, value) => send("PUT", name, &[("if-none-match", "*")], &content(value)),
+        Call::Swap(name, _, new) => {
+            let tag = tags[name].take().map(|(_, tag)| tag).unwrap_or_default();
+            send("PUT", name, &[("if-match", &tag)], &content(new))
+        }
+        Call::Put(name, value) => send("PUT", name, &[], &content(value)),
+        Call::Unlink(name) | Call::Delete(name) | Call::Rename(name, _) => {
+            send("DELETE", name, &[], b"")
+        }
+    };
+    match answer.map(|answer| answer.status) {
+        Ok(200 | 204) => End::Answered(Answer::Done),
+        Ok(404 | 412) => End::Answered(Answer::Refused),
+        _ => End::Unknown,
+    }
+}
+
+/// Some are a few bytes, some too long to be kept beside the metadata.
+fn content(value: u64) -> Vec<u8> {
+    let times = if value.is_multiple_of(3) { 5000 } else { 1 };
+    format!("{value:0VALUE$}").into_bytes().repeat(times)
+}
+
+/// The value of a content, which has to be whole.
+fn value_of(bytes: &[u8]) -> u64 {
+    let text = bytes.get(..VALUE).and_then(|text| std::str::from_utf8(text).ok());
+    let value = text.and_then(|text| text.parse().ok());
+    let value = value.unwrap_or_else(|| panic!("{} bytes are no value", bytes.len()));
+    assert!(bytes == content(value), "{} bytes are not all of {value}", bytes.len());
+    value
+}
+
+/// Two callers on each node, in a new directory, and a fault in every other round.
+#[test]
+fn names_and_contents_are_linearizable_across_nodes_and_doors() {
+    own_namespace();
+    let seed = seed(1);
+    let cluster = Cluster::start_linked("linear", NODES, &["-o", "ttl=0"]);
+    fs::create_dir(cluster.path(0, "linear")).unwrap();
+    for round in 0..number("BUCKETFS_HISTORIES", 4) {
+        let name = format!("linear/{round}");
+        fs::create_dir(cluster.path(0, &name)).unwrap();
+        let callers = (0..NODES).flat_map(|place| {
+            let mount = Door::Mount(cluster.path(place, &name));
+            let s3 = Door::S3(cluster.s3(place), format!("/{name}"));
+            [mount, s3]
+        });
+        let caller = |(door, number)| Caller::new(door, number, seed ^ round << 32);
+        let callers: Vec<Caller> = callers.zip(1..).map(caller).collect();
+        let cut = (round % 2 == 1).then_some((round / 2) as usize % NODES);
+        let events = at_once(callers, || {
+            if let Some(victim) = cut {
+                cut_off(&cluster, victim);
+            }
+        });
+        heal(&cluster);
+        let unknown = events.iter().filter(|event| event.answer.is_none()).count();
+        println!("history {round}, cut off {cut:?}: {} calls, {unknown} unknown", events.len());
+        if let Err(why) = explain([None; NAMES.len()], &events) {
+            panic!("round {round}, cut off {cut:?}: no single map answers so: {why}");
+        }
+    }
+}
+
+/// All calls of all callers, while `meanwhile` happens.
+fn at_once(callers: Vec<Caller>, meanwhile: impl FnOnce()) -> Vec<Event<Map>> {
+    std::thread::scope(|threads| {
+        let working = callers.into_iter().map(|caller| threads.spawn(|| caller.work(CALLS)));
+        let working: Vec<_> = working.collect();
+        meanwhile();
+        working.into_iter().flat_map(|caller| caller.join().expect("a caller").events).collect()
+    })
+}
+
+/// Calls of each caller in a round.
+const CALLS: u64 = 40;
+
+/// Cuts a node off, in the middle of a round, for longer than the others need to go on.
+fn cut_off(cluster: &Cluster, victim: usize) {
+    pause(Duration::from_millis(300));
+    let others = || (0..NODES).filter(move |other| *other != victim);
+    for other in others() {
+        cluster.links().set(other, victim, Flow::Cut);
+        cluster.links().set(victim, other, Flow::Cut);
+    }
+    pause(Duration::from_secs(8));
+    cluster.links().heal();
+}
+
+fn heal(cluster: &Cluster) {
+    for place in 0..NODES {
+        until("the node is a member again", LIMIT, || {
+            pause(Duration::from_millis(50));
+            (cluster.status(place)["healthy"] == true).then_some(())
+        });
+    }
+}
+
+/// A history of one name: when each call began and ended, and how it was answered.
+fn history(calls: &[(u64, u64, Call, Option<Answer>)]) -> Vec<Event<Map>> {
+    let start = now();
+    let at = |time: u64| start + Duration::from_millis(time);
+    let event = |(begun, ended, call, answer): &(u64, u64, Call, Option<Answer>)| Event {
+        call: *call,
+        answer: *answer,
+        begun: at(*begun),
+        ended: at(*ended),
+    };
+    calls.iter().map(event).collect()
+}
+
+#[test]
+fn the_checker_tells_good_histories_from_bad_ones() {
+    use Answer::{Done, Found, Refused};
+    let explained = |calls: &[_]| explain([None; NAMES.len()], &history(calls)).is_ok();
+    let put = (0, 1, Call::Put(0, 7), Some(Done));
+    assert!(explained(&[put, (2, 3, Call::Read(0), Some(Found(Some(7))))]));
+    assert!(!explained(&[put, (2, 3, Call::Read(0), Some(Found(None)))]), "a stale read");
+    let slow = (0, 9, Call::Put(0, 7), Some(Done));
+    let (none, seven) = (Some(Found(None)), Some(Found(Some(7))));
+    assert!(explained(&[slow, (1, 2, Call::Read(0), none), (3, 4, Call::Read(0), seven)]));
+    assert!(!explained(&[slow, (1, 2, Call::Read(0), seven), (3, 4, Call::Read(0), none)]));
+    let new = |begun, value, answer| (begun, 5, Call::PutNew(0, value), Some(answer));
+    assert!(explained(&[new(0, 1, Done), new(0, 2, Refused)]));
+    assert!(!explained(&[new(0, 1, Done), new(0, 2, Done)]), "both were first");
+    assert!(!explained(&[new(0, 1, Refused)]), "nothing was there");
+    let lost = (0, 1, Call::Put(0, 7), None);
+    for seen in [none, seven] {
+        assert!(explained(&[lost, (2, 3, Call::Read(0), seen)]), "unknown is either");
+    }
+    let renamed = (2, 3, Call::Rename(0, 1), Some(Done));
+    assert!(explained(&[put, renamed, (4, 5, Call::Read(1), seven), (6, 7, Call::Read(0), none)]));
+    assert!(!explained(&[put, renamed, (4, 5, Call::Read(0), seven)]));
+    let swap = (2, 3, Call::Swap(0, 6, 9), Some(Done));
+    assert!(!explained(&[put, swap]), "another value was there");
+}
