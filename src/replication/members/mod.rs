@@ -71,7 +71,8 @@ impl Cluster {
     /// Asks the leader, which is another node, once.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or [`Error::NoQuorum`] when it does not lead any more.
+    /// [`Error::Unreachable`], or [`Error::NoQuorum`] when it does not lead any more; it may have done
+    /// what it was asked all the same.
     pub async fn ask<B: Serialize, A: DeserializeOwned>(
         &self,
         leader: NodeId,
@@ -82,9 +83,18 @@ impl Cluster {
         if let Some(address) = self.address_of(leader) {
             self.transport.learn(leader, &address);
         }
-        match peers::call(&*self.transport, leader, kind, body, within).await? {
+        let changed = || Error::NoQuorum("the leader has changed".into());
+        let mut metrics = self.raft.metrics();
+        let answered = tokio::select! {
+            answered = peers::call(&*self.transport, leader, kind, body, within) => answered?,
+            // One that is cut off or stopped answers late or never; the next one is asked at once.
+            _ = metrics.wait_for(|metrics| metrics.current_leader != Some(leader)) => {
+                return Err(changed());
+            }
+        };
+        match answered {
             Ok(answer) => Ok(answer),
-            Err(Denied::NotLeader(_)) => Err(Error::NoQuorum("the leader has changed".into())),
+            Err(Denied::NotLeader(_)) => Err(changed()),
             Err(Denied::Failed(what)) => Err(Error::NoQuorum(format!("the leader: {what}"))),
             Err(Denied::NoSpace) => Err(Error::NoSpace),
             Err(Denied::Refused(what)) => Err(Error::Store(what)),

@@ -23,7 +23,7 @@ pub const NODE_HEADER: &str = "x-bucketfs-node";
 pub const PROTOCOL_HEADER: &str = "x-bucketfs-protocol";
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// A connection that is silent so long is asked for a sign of life.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 /// What may be under way on one connection: some chunks.
 const WINDOW: u32 = 32 << 20;
 
