@@ -24,7 +24,7 @@ pub use service::Service;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{BasicNode, ChangeMembers, RaftMetrics};
+use openraft::{BasicNode, ChangeMembers, RaftMetrics, ServerState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -61,10 +61,13 @@ pub enum Leader {
 
 impl Cluster {
     pub fn leader(&self) -> Leader {
-        match self.raft.metrics().borrow().current_leader {
-            Some(node) if node == self.node => Leader::ThisNode,
-            Some(node) => Leader::Other(node),
-            None => Leader::Nobody,
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        match metrics.current_leader {
+            Some(node) if node != self.node => Leader::Other(node),
+            // A leader that was removed keeps the vote that made it one.
+            Some(_) if metrics.state != ServerState::Learner => Leader::ThisNode,
+            _ => Leader::Nobody,
         }
     }
 
