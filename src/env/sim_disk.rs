@@ -1,7 +1,7 @@
 //! A disk in memory whose power can be cut.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -38,6 +38,13 @@ struct Faults {
     stop_after_syncs: Option<u64>,
     fail_call: Option<u64>,
     fail_sync: Option<u64>,
+    lies_about: Option<fn(&Path) -> bool>,
+}
+
+impl Faults {
+    fn lies_about(&self, path: &Path) -> bool {
+        self.lies_about.is_some_and(|lies| lies(path))
+    }
 }
 
 #[expect(clippy::new_without_default, reason = "RealDisk is made the same way")]
@@ -99,6 +106,13 @@ impl SimDisk {
     pub fn stop_after_syncs(&self, n: u64) {
         let mut machine = self.machine.lock();
         machine.faults.stop_after_syncs = Some(machine.syncs + n);
+    }
+
+    /// From now on syncs of the directories and files, as they were opened, that `about` picks say that
+    /// they have succeeded and do nothing. So a test can show that it would notice a program that
+    /// leaves them out.
+    pub fn lie(&self, about: fn(&Path) -> bool) {
+        self.machine.lock().faults.lies_about = Some(about);
     }
 
     /// Syncs of files and directories that were asked for so far.
@@ -170,8 +184,8 @@ impl Disk for SimDisk {
         };
         let direct = direct && machine.has_direct;
         drop(machine);
-        let read_only = access == Access::Read;
-        Ok(Arc::new(Handle { disk: self.clone(), file, direct, read_only }))
+        let (path, read_only) = (path.to_owned(), access == Access::Read);
+        Ok(Arc::new(Handle { disk: self.clone(), path, file, direct, read_only }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -215,7 +229,11 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let (machine, fails) = self.sync_call()?;
-        if fails { Err(broken()) } else { machine.tree.sync_dir(path) }
+        match fails {
+            true => Err(broken()),
+            false if machine.faults.lies_about(path) => Ok(()),
+            false => machine.tree.sync_dir(path),
+        }
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
@@ -232,6 +250,8 @@ impl Disk for SimDisk {
 
 struct Handle {
     disk: SimDisk,
+    /// Where it was opened.
+    path: PathBuf,
     file: SharedFile,
     direct: bool,
     read_only: bool,
@@ -298,13 +318,15 @@ impl DiskFile for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let (_machine, fails) = self.disk.sync_call()?;
+        let (machine, fails) = self.disk.sync_call()?;
         let mut file = self.file.lock();
         if fails {
             file.lose_pending();
             return Err(broken());
         }
-        file.sync();
+        if !machine.faults.lies_about(&self.path) {
+            file.sync();
+        }
         Ok(())
     }
 

@@ -20,7 +20,7 @@ mod signals;
 mod status;
 mod store;
 
-pub use fsck::{DamagedChunk, LeftOver, Report};
+pub use fsck::{DamagedChunk, Fsck, LeftOver, Report};
 pub use init::{Initialised, init};
 pub use join::join;
 pub use operate::{Fate, Operator};

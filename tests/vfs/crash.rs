@@ -3,13 +3,21 @@
 //!
 //! The same steps run again and again, each time with the power cut one sync later.
 
+use std::path::Path;
+
 use super::model::State;
 use super::store::{self, Store};
 use super::words::Chance;
 use super::workload::Workload;
 
-async fn run_until_cut(seed: u64, steps: usize, cut: Option<u64>) -> (Workload, u64) {
+async fn run_until_cut(
+    seed: u64,
+    steps: usize,
+    cut: Option<u64>,
+    lies: fn(&Path) -> bool,
+) -> (Workload, u64) {
     let store = Store::create().await;
+    store.disk.lie(lies);
     let before = store.disk.syncs();
     if let Some(cut) = cut {
         store.disk.stop_after_syncs(cut);
@@ -46,14 +54,33 @@ fn every_sync_is_a_point_to_cut_the_power() {
     let long = std::env::var("BUCKETFS_LONG").is_ok();
     let (seeds, steps) = if long { (20, 250) } else { (2, 120) };
     for seed in 0..seeds {
-        let syncs = store::runtime().block_on(async { run_until_cut(seed, steps, None).await.1 });
-        println!("seed {seed}: {syncs} syncs");
-        let stride = if long { 1 } else { (syncs / 25).max(1) };
-        for cut in (0..syncs).step_by(stride as usize) {
-            store::runtime().block_on(async {
-                let (work, _) = run_until_cut(seed, steps, Some(cut)).await;
-                check(work, seed * 1000 + cut, &format!("seed {seed}, sync {cut}")).await;
-            });
-        }
+        cut_everywhere(seed, steps, if long { u64::MAX } else { 25 }, |_| false);
     }
+}
+
+/// Cuts the power at so many syncs of one run; the disk leaves out the syncs that `lies` picks.
+fn cut_everywhere(seed: u64, steps: usize, cuts: u64, lies: fn(&Path) -> bool) {
+    let syncs = store::runtime().block_on(async { run_until_cut(seed, steps, None, lies).await.1 });
+    println!("seed {seed}: {syncs} syncs");
+    let stride = (syncs / cuts).max(1);
+    for cut in (0..syncs).step_by(stride as usize) {
+        store::runtime().block_on(async {
+            let (work, _) = run_until_cut(seed, steps, Some(cut), lies).await;
+            check(work, seed * 1000 + cut, &format!("seed {seed}, sync {cut}")).await;
+        });
+    }
+}
+
+/// What acknowledges before its log is on disk loses something here.
+#[test]
+#[should_panic(expected = "which is none of the")]
+fn a_log_that_is_not_synced_is_noticed() {
+    cut_everywhere(0, 120, 25, |path| path.starts_with("/store/log"));
+}
+
+/// What acknowledges before its chunks are on disk is not sound here.
+#[test]
+#[should_panic(expected = "the store is not sound")]
+fn chunks_that_are_not_synced_are_noticed() {
+    cut_everywhere(0, 120, 25, |path| path.starts_with("/store/chunks"));
 }

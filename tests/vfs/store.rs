@@ -10,6 +10,7 @@ use bucketfs::chunk::ChunkStore;
 use bucketfs::env::{Clock, Disk, SimClock, SimDisk};
 use bucketfs::error::{Error, Result};
 use bucketfs::meta::EngineKind;
+use bucketfs::node::{Fsck, LeftOver};
 use bucketfs::replication::LogOptions;
 use bucketfs::replication::{Birth, Copies, NoPeers, Options, Replica};
 use bucketfs::types::{BucketName, Ino};
@@ -103,10 +104,17 @@ impl Store {
         Self::open(disk, boot).await
     }
 
+    /// Every record agrees with the others, and every chunk is there, whole.
     pub fn assert_consistent(&self) {
-        let problems: Vec<String> = Vec::new();
-        let _ = &self.replica;
-        assert!(problems.is_empty(), "{problems:#?}");
+        let fsck = Fsck {
+            node: self.replica.node(),
+            table: self.replica.table(),
+            chunks: &self.chunks,
+            left_over: LeftOver::Keep,
+            scratch: None,
+        };
+        let report = fsck.run(&mut |_| Ok(())).unwrap();
+        assert!(report.is_sound(), "the store is not sound: {report}");
     }
 
     /// Chunk files on the disk.

@@ -177,11 +177,13 @@ struct History {
     synced: usize,
     /// As far as a purge may have come.
     purged: u64,
+    /// The last vote that was saved, and the last that was to be.
+    voted: u64,
     vote: u64,
 }
 
-/// Random work, until the disk stops.
-fn work(log: &Log, seed: u64, history: &mut History) -> Result<()> {
+/// Random work, until the disk stops. `lie`: is told when a vote is saved.
+fn work(log: &Log, seed: u64, history: &mut History, lie: impl Fn(bool)) -> Result<()> {
     let mut chance = Seeded::new(seed);
     let mut term = 1;
     for _ in 0..60 {
@@ -189,7 +191,10 @@ fn work(log: &Log, seed: u64, history: &mut History) -> Result<()> {
         match chance.draw() % 10 {
             0 => {
                 history.vote += 1;
+                lie(true);
                 log.save_vote(&Vote::new(history.vote, 1))?;
+                lie(false);
+                history.voted = history.vote;
                 history.synced = history.written.len();
             }
             1 if next > history.purged + 20 => {
@@ -219,15 +224,34 @@ fn work(log: &Log, seed: u64, history: &mut History) -> Result<()> {
 /// and the power goes again.
 #[test]
 fn no_power_cut_loses_what_was_synced() {
+    cut_everywhere(|_, _| {});
+}
+
+/// A log that votes before the vote is on disk may vote twice.
+#[test]
+#[should_panic(expected = "the vote is")]
+fn a_vote_that_is_not_synced_is_noticed() {
+    cut_everywhere(|disk, votes| disk.lie(if votes { |_| true } else { |_| false }));
+}
+
+#[test]
+#[should_panic(expected = "synced entries are gone")]
+fn entries_that_are_not_synced_are_noticed() {
+    cut_everywhere(|disk, votes| disk.lie(if votes { |_| false } else { |_| true }));
+}
+
+fn cut_everywhere(lie: fn(&SimDisk, bool)) {
     for seed in 0..6 {
         let mut stop = 0;
         loop {
             let disk = new_disk(OPTIONS);
             disk.stop_after_syncs(stop);
-            let mut history = History { written: Vec::new(), synced: 0, purged: 0, vote: 0 };
+            let mut history =
+                History { written: Vec::new(), synced: 0, purged: 0, voted: 0, vote: 0 };
             let mut done = false;
             if let Ok(log) = open_with(&disk, OPTIONS) {
-                done = work(&log, seed, &mut history).is_ok();
+                let lie = |votes| lie(&disk, votes);
+                done = work(&log, seed, &mut history, lie).is_ok();
             }
             let disk = disk.crash(seed * 1000 + stop);
             let log = open_with(&disk, OPTIONS)
@@ -245,6 +269,9 @@ fn no_power_cut_loses_what_was_synced() {
 
 fn check(log: &Log, history: &History, when: &str) {
     let ends = log.ends();
+    let vote = ends.vote.map_or(0, |vote| vote.leader_id.term);
+    let may_be = history.voted..=history.vote;
+    assert!(may_be.contains(&vote), "{when}: the vote is {vote}, not in {may_be:?}");
     let first = ends.purged.map_or(0, |purged| purged.index + 1);
     assert!(first <= history.purged + 1, "{when}: purged too much");
     let found = ids(log, 0..u64::MAX);
@@ -252,8 +279,6 @@ fn check(log: &Log, history: &History, when: &str) {
     let kept = &history.written[skip..];
     assert!(kept.starts_with(&found), "{when}: {found:?} is no beginning of {kept:?}");
     assert!(skip + found.len() >= history.synced, "{when}: synced entries are gone");
-    let vote = ends.vote.map_or(0, |vote| vote.leader_id.term);
-    assert!(vote <= history.vote && vote + 1 >= history.vote, "{when}: vote {vote}");
 }
 
 /// Writes on after a recovery and loses the power once more: what a torn tail left behind never
