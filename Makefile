@@ -136,5 +136,5 @@ test-long: lint deny
 
 # GROUPS="sequential random" measures these alone and prints them.
 bench: install-test
-	$(CARGO) bench --locked --bench compare -- $(GROUPS) $(if $(GROUPS),,--output $(CURDIR)/docs/performance.md)
+	$(CARGO) bench $(WITH_S3) --locked --bench compare -- $(GROUPS) $(if $(GROUPS),,--output $(CURDIR)/docs/performance.md)
 	$(if $(GROUPS),,$(CARGO) bench $(WITH_S3) --locked --bench s3 -- --output $(CURDIR)/docs/performance.md)
