@@ -65,12 +65,12 @@ impl Told {
     }
 
     /// Nothing the kernel knows counts any more. It cannot be told so of names that nobody can list;
-    /// they run out by themselves after `ttl`.
+    /// they run out by themselves after `ttl`, for which nobody waits beyond [`PATIENCE`].
     fn age(self: &Arc<Self>, ttl: Duration, runtime: &Handle) {
         self.aging.send_modify(|aging| *aging += 1);
         let this = Arc::clone(self);
         runtime.spawn(async move {
-            tokio::time::sleep(ttl).await;
+            tokio::time::sleep(ttl.min(PATIENCE)).await;
             this.aging.send_modify(|aging| *aging -= 1);
         });
     }
