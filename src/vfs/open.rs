@@ -166,8 +166,12 @@ impl Vfs {
             }
             return;
         }
-        if let Err(error) = self.commit(node, Wait::Applied).await {
-            log::warn!("inode {}: bytes left at its last close are lost: {error}", node.ino.0);
+        match self.commit(node, Wait::Applied).await {
+            // Removed meanwhile, elsewhere.
+            Ok(()) | Err(Error::Stale | Error::NotFound) => {}
+            Err(error) => {
+                log::warn!("inode {}: bytes left at its last close are lost: {error}", node.ino.0);
+            }
         }
         self.nodes.tidy(node);
     }
