@@ -57,7 +57,13 @@ impl Service {
     async fn answer_node(&self, from: NodeId, kind: Kind, body: Bytes) -> Result<Bytes> {
         // One that was removed may have missed it, and must neither write nor make elections.
         if kind != Kind::Append && self.cluster.is_gone(from)? {
-            return reply(&Err::<(), _>(leaving::removed()));
+            return match kind {
+                // Their answers have forms of their own.
+                Kind::ChunkSend | Kind::ChunkRead | Kind::ChunkFetch | Kind::ChunkWhich => {
+                    Err(Error::NotPermitted("this node was removed from the cluster"))
+                }
+                _ => reply(&Err::<(), _>(leaving::removed())),
+            };
         }
         match kind {
             Kind::Append => {
