@@ -23,8 +23,30 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a value; a file holds it once or many times.
 const VALUE: usize = 20;
 
-/// Each name with the value it stands for.
-type Names = [Option<u64>; NAMES.len()];
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Held {
+    value: u64,
+    /// A bit for each name that this file was renamed away from.
+    had: u8,
+}
+
+impl Held {
+    fn new(value: u64) -> Self {
+        Self { value, had: 0 }
+    }
+
+    fn renamed_from(self, name: usize) -> Self {
+        Self { had: self.had | 1 << name, ..self }
+    }
+
+    fn had(self, name: usize) -> bool {
+        self.had >> name & 1 == 1
+    }
+}
+
+/// Each name with what it stands for.
+type Names = [Option<Held>; NAMES.len()];
 
 #[derive(Clone, Copy, Debug)]
 enum Call {
@@ -61,20 +83,21 @@ impl Model for Map {
         let mut next = *state;
         let fits = match *call {
             Call::Read(name) => {
-                return (answer == Some(&Answer::Found(state[name]))).then_some(next);
+                let there = state[name].map(|held| held.value);
+                return (answer == Some(&Answer::Found(there))).then_some(next);
             }
             Call::Put(name, value) => {
-                next[name] = Some(value);
+                next[name] = Some(Held::new(value));
                 true
             }
             Call::PutNew(name, value) => {
                 let fits = state[name].is_none();
-                next[name] = state[name].or(Some(value));
+                next[name] = state[name].or(Some(Held::new(value)));
                 fits
             }
             Call::Swap(name, old, new) => {
-                let fits = state[name] == Some(old);
-                next[name] = if fits { Some(new) } else { state[name] };
+                let fits = state[name].is_some_and(|held| held.value == old);
+                next[name] = if fits { Some(Held::new(new)) } else { state[name] };
                 fits
             }
             Call::Unlink(name) => next[name].take().is_some(),
@@ -86,7 +109,7 @@ impl Model for Map {
             // takes them for two names of one file and answers without asking: rename(2) leaves those alone.
             Call::Rename(from, to)
                 if state[from].is_none()
-                    && state[to].is_some()
+                    && state[to].is_some_and(|held| held.had(from))
                     && answer == Some(&Answer::Done) =>
             {
                 true
@@ -94,7 +117,7 @@ impl Model for Map {
             Call::Rename(from, to) => {
                 let fits = state[from].is_some();
                 if fits {
-                    next[to] = next[from].take();
+                    next[to] = next[from].take().map(|held| held.renamed_from(from));
                 }
                 fits
             }
@@ -388,6 +411,10 @@ fn the_checker_tells_good_histories_from_bad_ones() {
     let renamed = (2, 3, Call::Rename(0, 1), Some(Done));
     assert!(explained(&[put, renamed, (4, 5, Call::Read(1), seven), (6, 7, Call::Read(0), none)]));
     assert!(!explained(&[put, renamed, (4, 5, Call::Read(0), seven)]));
+    let again = |from, to| (4, 5, Call::Rename(from, to), Some(Done));
+    assert!(explained(&[put, renamed, again(0, 1)]), "the kernel's own answer");
+    assert!(!explained(&[put, renamed, again(0, 2)]), "nothing was there, and it did not go there");
+    assert!(!explained(&[put, again(2, 0)]), "it was never there");
     let swap = (2, 3, Call::Swap(0, 6, 9), Some(Done));
     assert!(!explained(&[put, swap]), "another value was there");
 }
