@@ -81,7 +81,8 @@ fn a_fault_of_one_node_loses_nothing_and_heals() {
     for round in 0..number("BUCKETFS_PARTITIONS", FAULTS.len() as u64) as usize {
         let fault = FAULTS[round % FAULTS.len()];
         let leader = until("there is a leader", LIMIT, || cluster.leader(round % NODES));
-        let victim = match round % 2 {
+        // Each fault has its turn at the leader.
+        let victim = match (round + round / FAULTS.len()) % 2 {
             0 => leader,
             _ => rng.below(NODES as u64) as usize,
         };
