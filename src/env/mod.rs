@@ -5,6 +5,7 @@ mod clock;
 mod disk;
 mod durable;
 mod machine;
+mod mapping;
 mod real_disk;
 mod seeded;
 mod sim_clock;

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use crate::env::AlignedBuf;
 use crate::types::ByteRange;
 
+/// A run of this many bytes gets room for all that may follow it in its slot: it is being written
+/// from one end to the other. The kernel may give memory in pages of twice this size.
+pub(super) const LONG: usize = 1 << 20;
+
 /// Bytes that follow each other in the file, within one slot.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -50,7 +54,7 @@ impl Runs {
             let bytes = &data[from..from + piece.len() as usize];
             let runs = self.slots.entry(slot).or_default();
             let held: u64 = runs.iter().map(|run| run.data.len() as u64).sum();
-            lay(runs, piece, bytes);
+            lay(runs, piece, bytes, (slot + 1) * slot_size);
             self.bytes += runs.iter().map(|run| run.data.len() as u64).sum::<u64>() - held;
             if let [run] = runs.as_slice()
                 && run.data.len() as u64 == slot_size
@@ -94,21 +98,28 @@ impl Runs {
 }
 
 /// Lays one slot's `bytes` over its runs, joining all that overlap or touch.
-fn lay(runs: &mut Vec<Run>, range: ByteRange, bytes: &[u8]) {
+fn lay(runs: &mut Vec<Run>, range: ByteRange, bytes: &[u8], slot_end: u64) {
+    let room = (slot_end - range.start()) as usize;
+    let room = if bytes.len() >= LONG { room } else { bytes.len() };
     let first = runs.partition_point(|run| run.end() < range.start());
     let last = runs.partition_point(|run| run.start <= range.end());
     if first == last {
-        runs.insert(first, Run { start: range.start(), data: AlignedBuf::from(bytes) });
+        let data = AlignedBuf::with_room(bytes, room);
+        runs.insert(first, Run { start: range.start(), data });
         return;
     }
     if runs[first].start <= range.start() {
         let tails: Vec<Run> = runs.drain(first + 1..last).collect();
+        if range.end() - runs[first].start >= LONG as u64 && range.end() > runs[first].end() {
+            let room = slot_end - runs[first].start;
+            runs[first].data.reserve(room as usize);
+        }
         overwrite(&mut runs[first], range, bytes);
         tails.iter().for_each(|tail| append_rest(&mut runs[first], tail));
         return;
     }
     let tails: Vec<Run> = runs.drain(first..last).collect();
-    let mut joined = Run { start: range.start(), data: AlignedBuf::from(bytes) };
+    let mut joined = Run { start: range.start(), data: AlignedBuf::with_room(bytes, room) };
     tails.iter().for_each(|tail| append_rest(&mut joined, tail));
     runs.insert(first, joined);
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::Vfs;
 use super::digest::Digests;
 use super::layer::Layer;
-use super::runs::Run;
+use super::runs::{LONG, Run};
 use crate::env::AlignedBuf;
 use crate::error::{Error, Result};
 use crate::meta::ObjectBody;
@@ -117,6 +117,9 @@ impl ObjectWriter {
         }
         if self.buffer.capacity() < FIRST_BUFFER {
             self.buffer = AlignedBuf::with_capacity(FIRST_BUFFER);
+        }
+        if self.buffer.len() + data.len() >= LONG {
+            self.buffer.reserve(self.vfs.replica.chunk_size() as usize);
         }
         self.buffer.extend(data);
         Ok(())
