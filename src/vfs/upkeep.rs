@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::meta::{Body, Change, Inode, Mutation, NewChunk, Outcome, Piece, Slot, keys};
 use crate::replication::{Need, Wait};
 use crate::types::limits::{PIECES_WANTED_MAX, RELEASED_MAX};
-use crate::types::{ChunkId, ContentId, Ino};
+use crate::types::{ChunkId, ContentId, Ino, SessionId};
 
 /// Ids in one Reap.
 const REAP_MAX: usize = 1000;
@@ -39,6 +39,8 @@ struct Work {
     unstaged: VecDeque<ContentId>,
     /// A snapshot came: what was reaped before it is not told one by one.
     look_for_strays: bool,
+    /// What they wrote and no commit named is left over.
+    ended: Vec<SessionId>,
     crowded: BTreeSet<(ContentId, u64)>,
 }
 
@@ -48,7 +50,11 @@ impl Upkeep {
         let (work, rung) = (Arc::clone(&self.work), Arc::clone(&self.rung));
         hub.subscribe(Box::new(move |change, _| match change {
             Change::Reaped(ids) => work.lock().reaped.extend(ids),
-            Change::Orphaned(_) | Change::SessionEnded(_) => rung.notify_one(),
+            Change::Orphaned(_) => rung.notify_one(),
+            Change::SessionEnded(session) => {
+                work.lock().ended.push(*session);
+                rung.notify_one();
+            }
             Change::Everything => {
                 work.lock().look_for_strays = true;
                 rung.notify_one();
@@ -111,9 +117,7 @@ impl Vfs {
         self.drop_left_over_locks().await;
         self.release_orphans().await?;
         self.drop_unstaged().await?;
-        if std::mem::take(&mut self.upkeep.work.lock().look_for_strays) {
-            self.reap_strays().await?;
-        }
+        self.reap_told_strays().await?;
         self.drop_abandoned().await?;
         self.compact_crowded().await?;
         // What is everybody's is done by one, whoever leads: its proposals have no way to go.
@@ -149,11 +153,42 @@ impl Vfs {
         }
     }
 
+    /// Those that were left over by what happened lately.
+    async fn reap_told_strays(&self) -> Result<()> {
+        if self.upkeep.work.lock().look_for_strays {
+            self.reap_strays().await?;
+            self.upkeep.work.lock().look_for_strays = false;
+        }
+        loop {
+            let next = self.upkeep.work.lock().ended.last().copied();
+            let Some(session) = next else { return Ok(()) };
+            self.reap_strays_of(session).await?;
+            self.upkeep.work.lock().ended.retain(|ended| *ended != session);
+        }
+    }
+
     /// Chunk files without a record that no session may name any more: a crash came before their
     /// commit, or this node was away when they were freed.
     async fn reap_strays(&self) -> Result<()> {
+        self.reap_strays_among(None, None).await
+    }
+
+    /// As [`Self::reap_strays`], of one session: its chunks on nodes other than its own.
+    async fn reap_strays_of(&self, session: SessionId) -> Result<()> {
+        let before = ChunkId { session, counter: 0 };
+        self.reap_strays_among(Some(before), Some(session)).await
+    }
+
+    async fn reap_strays_among(
+        &self,
+        after: Option<ChunkId>,
+        last: Option<SessionId>,
+    ) -> Result<()> {
         let mut strays = Vec::new();
-        self.chunks.visit(&mut |id, _| {
+        self.chunks.visit_after(after, &mut |id, _| {
+            if last.is_some_and(|last| id.session > last) {
+                return Ok(false);
+            }
             let view = self.replica.table().view();
             let stray = view.chunk(id)?.is_none() && !view.may_still_come(id)?;
             strays.extend(stray.then_some(id));

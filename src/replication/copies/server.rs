@@ -65,6 +65,11 @@ impl ChunkServer {
             return Err(Error::NoSpace);
         }
         self.chunks.keep(&chunk)?;
+        // Freed meanwhile: whoever deletes files then has not seen this one.
+        if let Err(unwanted) = self.check_wanted(id) {
+            self.chunks.delete(id)?;
+            return Err(unwanted);
+        }
         self.chunks.sync_names()?;
         Ok(id)
     }
