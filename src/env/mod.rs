@@ -1,4 +1,4 @@
-//! The outside world behind seams: the disk, and the clock with randomness. Real and simulated.
+//! The outside world behind seams: the disk, the clock with randomness, threads. Real and simulated.
 
 mod buffer;
 mod clock;
@@ -11,7 +11,9 @@ mod seeded;
 mod sim_clock;
 mod sim_disk;
 mod sim_file;
+mod sim_threads;
 mod sim_tree;
+mod threads;
 
 pub use buffer::AlignedBuf;
 pub use clock::{Clock, SystemClock};
@@ -22,6 +24,8 @@ pub use real_disk::RealDisk;
 pub use seeded::Seeded;
 pub use sim_clock::SimClock;
 pub use sim_disk::SimDisk;
+pub use sim_threads::SimThreads;
+pub use threads::{TaskThread, Waker, Worker, blocking, detached};
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::fsck::verify_recorded;
 use super::run_file::replace_lightly;
 use super::store::Store;
+use crate::env::blocking;
 use crate::error::Result;
 use crate::meta::keys;
 use crate::types::{ChunkId, Timestamp};
@@ -58,7 +59,7 @@ impl Scrubber {
             loop {
                 ticks.tick().await;
                 let (store, state) = (Arc::clone(&store), Arc::clone(&shared));
-                let portion = tokio::task::spawn_blocking(move || scrub_portion(&store, &state));
+                let portion = blocking(move || scrub_portion(&store, &state));
                 if let Ok(Err(error)) = portion.await {
                     log::warn!("scrubbing goes on in the next portion: {error}");
                 }

@@ -21,7 +21,7 @@ use super::scrub::Scrubber;
 use super::signals::{Hangups, StopSignals};
 use super::store::Store;
 use crate::config::Config;
-use crate::env::{Clock, SystemClock};
+use crate::env::{Clock, SystemClock, blocking};
 use crate::error::{Error, Result};
 use crate::fuse::{FuseMount, MountOptions};
 use crate::web::Tls;
@@ -301,7 +301,7 @@ async fn renew_certificate(tls: Option<&Tls>) {
 async fn answers(path: &Path) -> Result<()> {
     let silent = || Error::Store(format!("{} was mounted but does not answer", path.display()));
     let asked = path.to_path_buf();
-    let look = tokio::task::spawn_blocking(move || std::fs::metadata(asked));
+    let look = blocking(move || std::fs::metadata(asked));
     match tokio::time::timeout(ANSWER_MAX, look).await {
         Ok(Ok(Ok(_))) => Ok(()),
         Ok(Ok(Err(error))) => Err(Error::io(format!("looking at {}", path.display()), error)),

@@ -2,36 +2,32 @@
 //! process: a start then has little log to apply again.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
 use super::log::Log;
 use super::raft::Machine;
 use super::snapshotter::Schedule;
-use crate::error::{Error, Result};
+use crate::env::Worker;
+use crate::error::Result;
 
 pub struct Flusher {
     schedule: Arc<Schedule>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    worker: Mutex<Worker>,
 }
 
 impl Flusher {
     pub fn start(schedule: Arc<Schedule>, machine: Arc<Machine>, log: Arc<Log>) -> Result<Self> {
         let asked = Arc::clone(&schedule);
-        let thread = std::thread::Builder::new()
-            .name("table-flush".into())
-            .spawn(move || run(&asked, &machine, &log))
-            .map_err(|error| Error::io("starting the flush thread", error))?;
-        Ok(Self { schedule, thread: Mutex::new(Some(thread)) })
+        let flush = move || flush_if_due(&asked, &machine, &log);
+        let worker = Worker::start("table-flush", flush)?;
+        schedule.wake(worker.waker());
+        Ok(Self { schedule, worker: Mutex::new(worker) })
     }
 
     pub fn stop(&self) {
         self.schedule.close();
-        if let Some(thread) = self.thread.lock().take() {
-            // With panic = "abort" a thread that can be joined did not panic.
-            let _ = thread.join();
-        }
+        self.worker.lock().stop();
     }
 }
 
@@ -41,8 +37,8 @@ impl Drop for Flusher {
     }
 }
 
-fn run(schedule: &Schedule, machine: &Machine, log: &Log) {
-    while schedule.wait() {
+fn flush_if_due(schedule: &Schedule, machine: &Machine, log: &Log) {
+    if schedule.is_due() {
         let begun_at = log.appended();
         // The table on disk is never ahead of the log on disk.
         if let Err(error) = machine.table.flush_after(&mut || log.sync()) {

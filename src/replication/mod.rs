@@ -37,7 +37,9 @@ pub use copies::{
 pub use log::LogOptions;
 pub use members::{ClusterStatus, Invitation, MemberStatus, Role, ask_to_join};
 pub use options::{Birth, OnProgress, Options, Progress};
-pub use peers::{Credentials, Joined, PeerSettings, Peers};
+pub use peers::{
+    Answer, Credentials, Handler, Joined, Kind, PeerSettings, Peers, Plugged, Sender, Transport,
+};
 pub use proposer::Wait;
 pub use raft::Listener;
 pub use replica::Replica;

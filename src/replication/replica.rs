@@ -122,7 +122,7 @@ impl Replica {
         let store = LogStore::new(Arc::clone(&log), Arc::clone(&alone));
         let state_machine = StateMachine::new(Arc::clone(&machine), Arc::clone(&log));
         let network = Network { transport: Arc::clone(&transport), disk: Arc::clone(&dir.disk) };
-        let host = RaftHost::start(node.node, store, state_machine, network).await?;
+        let host = RaftHost::start(node.node, store, state_machine, network, &*clock).await?;
         let cluster = Cluster {
             node: node.node,
             address: address.clone(),
@@ -203,6 +203,11 @@ impl Replica {
     /// Whether this node decides for the cluster at the moment, as far as it knows.
     pub fn leads(&self) -> bool {
         self.cluster.leader() == Leader::ThisNode
+    }
+
+    /// The term this node is in: a leader leads for one.
+    pub fn term(&self) -> u64 {
+        self.cluster.raft.metrics().borrow().current_term
     }
 
     /// Nodes whose log counts for a quorum.

@@ -1,17 +1,18 @@
 //! The thread that makes snapshots when enough log was written, and then lets the log be cut.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::LogIdOptionExt;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::log::Log;
 use super::raft::{Machine, RaftHost};
 use super::snapshot::Head;
 use super::types::Raft;
+use crate::env::{Waker, Worker};
 use crate::error::{Error, Result};
 
 /// How long openraft may take to hear of a snapshot.
@@ -23,9 +24,10 @@ pub struct Schedule {
     every: u64,
     /// Of [`Log::appended`].
     next_at: AtomicU64,
-    wanted: Mutex<bool>,
-    changed: Condvar,
+    is_due: AtomicBool,
     closing: AtomicBool,
+    /// Of whoever does it.
+    waker: OnceLock<Waker>,
 }
 
 impl Schedule {
@@ -34,36 +36,36 @@ impl Schedule {
         Arc::new(Self {
             every,
             next_at: AtomicU64::new(every.saturating_sub(pending)),
-            wanted: Mutex::new(false),
-            changed: Condvar::new(),
+            is_due: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            waker: OnceLock::new(),
         })
     }
 
     /// Called after each commit with [`Log::appended`].
     pub fn appended(&self, bytes: u64) {
         if bytes >= self.next_at.load(Ordering::Relaxed) {
-            *self.wanted.lock() = true;
-            self.changed.notify_one();
+            self.is_due.store(true, Ordering::Release);
+            if let Some(waker) = self.waker.get() {
+                waker.wake();
+            }
         }
     }
 
-    #[cfg(test)]
+    /// Whether it is to be done now.
     pub fn is_due(&self) -> bool {
-        *self.wanted.lock()
+        self.is_due.load(Ordering::Acquire) && self.is_open()
     }
 
     fn is_open(&self) -> bool {
         !self.closing.load(Ordering::Acquire)
     }
 
-    /// Waits until it is due; false at the end.
-    pub fn wait(&self) -> bool {
-        let mut wanted = self.wanted.lock();
-        while !*wanted && self.is_open() {
-            self.changed.wait(&mut wanted);
-        }
-        self.is_open()
+    /// From now on `waker` is woken when it is due.
+    pub fn wake(&self, waker: Waker) {
+        // There is one for each schedule.
+        let _ = self.waker.set(waker.clone());
+        waker.wake();
     }
 
     /// Done with what there was when [`Log::appended`] was `begun_at`.
@@ -73,20 +75,17 @@ impl Schedule {
 
     fn done(&self, next_at: u64) {
         self.next_at.store(next_at, Ordering::Relaxed);
-        *self.wanted.lock() = false;
+        self.is_due.store(false, Ordering::Release);
     }
 
     pub fn close(&self) {
-        let wanted = self.wanted.lock();
         self.closing.store(true, Ordering::Release);
-        drop(wanted);
-        self.changed.notify_all();
     }
 }
 
 pub struct Snapshotter {
     schedule: Arc<Schedule>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    worker: Mutex<Worker>,
 }
 
 impl Snapshotter {
@@ -96,27 +95,23 @@ impl Snapshotter {
         machine: Arc<Machine>,
         log: Arc<Log>,
     ) -> Result<Self> {
-        let worker = Worker {
+        let maker = Arc::new(Maker {
             schedule: Arc::clone(&schedule),
+            is_telling: AtomicBool::new(false),
             raft: host.raft().clone(),
-            runtime: host.handle().clone(),
             machine,
             log,
-        };
-        let thread = std::thread::Builder::new()
-            .name("snapshots".into())
-            .spawn(move || worker.run())
-            .map_err(|error| Error::io("starting the snapshot thread", error))?;
-        Ok(Self { schedule, thread: Mutex::new(Some(thread)) })
+        });
+        let runtime = host.handle().clone();
+        let worker = Worker::start("snapshots", move || maker.make_if_due(&runtime))?;
+        schedule.wake(worker.waker());
+        Ok(Self { schedule, worker: Mutex::new(worker) })
     }
 
     /// Breaks off what is under way and stops.
     pub fn stop(&self) {
         self.schedule.close();
-        if let Some(thread) = self.thread.lock().take() {
-            // With panic = "abort" a thread that can be joined did not panic.
-            let _ = thread.join();
-        }
+        self.worker.lock().stop();
     }
 }
 
@@ -126,50 +121,58 @@ impl Drop for Snapshotter {
     }
 }
 
-struct Worker {
+struct Maker {
     schedule: Arc<Schedule>,
+    /// A snapshot was made, and openraft has not taken it yet.
+    is_telling: AtomicBool,
     raft: Raft,
-    runtime: tokio::runtime::Handle,
     machine: Arc<Machine>,
     log: Arc<Log>,
 }
 
-impl Worker {
-    fn run(&self) {
-        while self.schedule.wait() {
-            let begun_at = self.log.appended();
-            let made = self.machine.take_snapshot(&self.log, &|| self.schedule.is_open());
-            let next_in = match made.and_then(|head| self.tell(&head)) {
-                Ok(()) => self.schedule.every,
+impl Maker {
+    /// It stays due until openraft was told, so that there is one at a time.
+    fn make_if_due(self: &Arc<Self>, runtime: &Handle) {
+        if !self.schedule.is_due() || self.is_telling.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let begun_at = self.log.appended();
+        let made = self.machine.take_snapshot(&self.log, &|| self.schedule.is_open());
+        let maker = Arc::clone(self);
+        runtime.spawn(async move {
+            let told = match made {
+                Ok(head) => maker.tell(&head).await,
+                Err(error) => Err(error),
+            };
+            let next_in = match told {
+                Ok(()) => maker.schedule.every,
                 Err(Error::ShuttingDown) => return,
                 Err(error) => {
                     log::error!("no snapshot of the metadata could be made: {error}");
-                    self.schedule.every / 4
+                    maker.schedule.every / 4
                 }
             };
-            self.schedule.done(begun_at + next_in);
-        }
+            maker.schedule.done(begun_at + next_in);
+            maker.is_telling.store(false, Ordering::Release);
+        });
     }
 
     /// Lets openraft know, and forget the log that the older of two snapshots has.
-    fn tell(&self, head: &Head) -> Result<()> {
-        let told = async {
-            self.machine.announce();
-            let stopped = |_| Error::ShuttingDown;
-            self.raft.trigger().snapshot().await.map_err(stopped)?;
-            let mut metrics = self.raft.metrics();
-            let known = metrics.wait_for(|metrics| metrics.snapshot >= head.applied.last);
-            match tokio::time::timeout(TOLD_WITHIN, known).await {
-                Ok(known) => known.map_err(|_| Error::ShuttingDown)?,
-                Err(_) => return Err(Error::Timeout("openraft did not take the snapshot")),
-            };
-            match self.machine.purgeable()? {
-                Some(index) if Some(index) > self.log.ends().purged.index() => {
-                    self.raft.trigger().purge_log(index).await.map_err(|_| Error::ShuttingDown)
-                }
-                _ => Ok(()),
-            }
+    async fn tell(&self, head: &Head) -> Result<()> {
+        self.machine.announce();
+        let stopped = |_| Error::ShuttingDown;
+        self.raft.trigger().snapshot().await.map_err(stopped)?;
+        let mut metrics = self.raft.metrics();
+        let known = metrics.wait_for(|metrics| metrics.snapshot >= head.applied.last);
+        match tokio::time::timeout(TOLD_WITHIN, known).await {
+            Ok(known) => known.map_err(|_| Error::ShuttingDown)?,
+            Err(_) => return Err(Error::Timeout("openraft did not take the snapshot")),
         };
-        self.runtime.block_on(told)
+        match self.machine.purgeable()? {
+            Some(index) if Some(index) > self.log.ends().purged.index() => {
+                self.raft.trigger().purge_log(index).await.map_err(|_| Error::ShuttingDown)
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -25,6 +25,7 @@ use crate::vfs::Caller;
 )]
 pub(super) async fn metrics(_: Monitor, State(shared): State<Shared>) -> Answer<Response> {
     let served = shared.watched()?;
+    #[expect(clippy::disallowed_methods, reason = "no simulation goes through this door")]
     let text = tokio::task::spawn_blocking(move || text(&served)).await;
     let text = text.unwrap_or(Err(Error::ShuttingDown))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())

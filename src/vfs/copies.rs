@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::layer::Layer;
 use super::{Vfs, unexpected};
+use crate::env::blocking;
 use crate::error::{Error, Result};
 use crate::meta::{Body, Mutation, NewChunk, ObjectBody, Outcome, WriteOp};
 use crate::replication::{Need, Wait};
@@ -54,7 +55,7 @@ impl Vfs {
 
     pub(super) async fn sync_names(&self) -> Result<()> {
         let store = Arc::clone(&self.chunks);
-        let synced = tokio::task::spawn_blocking(move || store.sync_names()).await;
+        let synced = blocking(move || store.sync_names()).await;
         synced.unwrap_or(Err(Error::ShuttingDown))
     }
 

@@ -11,7 +11,7 @@ use super::layer::{self, Layer, Stored};
 use super::node::{Dirty, Node};
 use super::runs::Run;
 use crate::chunk::{ChunkHeader, SealedChunk};
-use crate::env::AlignedBuf;
+use crate::env::{AlignedBuf, blocking};
 use crate::error::{Error, Result};
 use crate::replication::{Copies, Need};
 use crate::types::limits::INLINE_MAX;
@@ -60,7 +60,7 @@ async fn write(
     memory: Arc<AlignedBuf>,
     need: Need,
 ) -> Result<Stored> {
-    let sealed = tokio::task::spawn_blocking(move || SealedChunk::new(&header, memory)).await;
+    let sealed = blocking(move || SealedChunk::new(&header, memory)).await;
     let chunk = sealed.unwrap_or(Err(Error::ShuttingDown))?;
     let sha256 = chunk.info().sha256;
     let on = copies.store(chunk, need, &[]).await?;

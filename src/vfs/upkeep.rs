@@ -11,7 +11,7 @@ use super::hub::ChangeHub;
 use super::layer::Layer;
 use super::{Vfs, unexpected};
 use crate::chunk::{ChunkExtent, ChunkHeader, SealedChunk};
-use crate::env::AlignedBuf;
+use crate::env::{AlignedBuf, blocking};
 use crate::error::{Error, Result};
 use crate::meta::{Body, Change, Inode, Mutation, NewChunk, Outcome, Piece, Slot, keys};
 use crate::replication::{Need, Wait};
@@ -351,7 +351,7 @@ impl Vfs {
 
     async fn write_compacted(&self, header: ChunkHeader, data: AlignedBuf) -> Result<NewChunk> {
         let (id, data) = (header.id, Arc::new(data));
-        let sealed = tokio::task::spawn_blocking(move || SealedChunk::new(&header, data)).await;
+        let sealed = blocking(move || SealedChunk::new(&header, data)).await;
         let chunk = sealed.unwrap_or(Err(Error::ShuttingDown))?;
         let (len, sha256) = (chunk.info().len, chunk.info().sha256);
         let stored_on = self.copies.store(chunk, Need::Quorum, &[]).await?;

@@ -9,7 +9,7 @@ use super::Vfs;
 use super::digest::Digests;
 use super::layer::Layer;
 use super::runs::{LONG, Run};
-use crate::env::AlignedBuf;
+use crate::env::{AlignedBuf, blocking};
 use crate::error::{Error, Result};
 use crate::meta::ObjectBody;
 use crate::replication::Need;
@@ -141,7 +141,7 @@ impl ObjectWriter {
         self.vfs.sealer.start(layer, content, Ino::ROOT, self.need);
         if let Some(memory) = memory {
             let mut digests = self.settled_digests().await?;
-            self.hashing = Some(tokio::task::spawn_blocking(move || {
+            self.hashing = Some(blocking(move || {
                 digests.update(&memory);
                 digests
             }));

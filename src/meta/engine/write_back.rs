@@ -7,10 +7,10 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::env::Worker;
 use crate::error::{Error, Result};
 use crate::meta::kv::{KvEngine, KvRead, Visitor, WriteBatch};
 use crate::meta::layered::Layered;
@@ -37,7 +37,8 @@ impl Amount {
 
 pub struct WriteBack {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// Woken when there is much to write.
+    worker: Worker,
 }
 
 /// Locks are taken in the order of the fields.
@@ -64,7 +65,6 @@ struct Buffers {
 #[derive(Default)]
 struct State {
     wanted: bool,
-    stop: bool,
     /// The engine refused a batch: it is never written to again.
     failed: Option<Error>,
 }
@@ -80,23 +80,15 @@ impl WriteBack {
             changed: Condvar::new(),
         });
         let writer = shared.clone();
-        let thread = thread::Builder::new()
-            .name("meta-write-back".into())
-            .spawn(move || writer.write_when_wanted())
-            .map_err(|error| Error::io("starting a thread", error))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let worker = Worker::start("meta-write-back", move || writer.write_if_wanted())?;
+        Ok(Self { shared, worker })
     }
 }
 
 impl Drop for WriteBack {
     /// Writes what is left. Not written, it would be replayed from the log.
     fn drop(&mut self) {
-        self.shared.state.lock().stop = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // It cannot have panicked: a panic aborts the process.
-            let _ = thread.join();
-        }
+        self.worker.stop();
         if let Err(error) = self.shared.write_all(&mut || Ok(())) {
             log::warn!("the metadata table was closed without its last changes: {error}");
         }
@@ -104,17 +96,10 @@ impl Drop for WriteBack {
 }
 
 impl Shared {
-    fn write_when_wanted(&self) {
-        let mut state = self.state.lock();
-        while !state.stop {
-            if !mem::take(&mut state.wanted) {
-                self.changed.wait(&mut state);
-                continue;
-            }
-            drop(state);
+    fn write_if_wanted(&self) {
+        if mem::take(&mut self.state.lock().wanted) {
             // A failure is kept in the state, for the next who wants room.
             let _ = self.write_all(&mut || Ok(()));
-            state = self.state.lock();
         }
     }
 
@@ -206,7 +191,7 @@ impl KvEngine for WriteBack {
         drop(buffers);
         if wanted {
             self.shared.state.lock().wanted = true;
-            self.shared.changed.notify_all();
+            self.worker.wake();
         }
         Ok(())
     }
@@ -222,6 +207,8 @@ impl KvEngine for WriteBack {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::meta::engine::MemoryEngine;
 

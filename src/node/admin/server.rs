@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::wire::{Failure, Line};
 use super::{keys, socket};
+use crate::env::blocking;
 use crate::error::{Class, Error, Result};
 use crate::meta::NodeState;
 use crate::node::fsck::{LeftOver, Report};
@@ -160,7 +161,7 @@ async fn fsck(
 ) -> Response {
     let (lines, body) = Channel::<Bytes>::new(LINES_WAITING);
     let runtime = Handle::current();
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let mut lines = Lines { sender: lines, runtime };
         let line = match check(&store, question.repair, &mut lines) {
             Ok(report) => Line::Answer(report),

@@ -11,7 +11,7 @@ use super::peers::{ChunkPeers, Later};
 use super::spread::Spread;
 use super::tally::{CopyCounts, Tally};
 use crate::chunk::{ChunkStore, SealedChunk};
-use crate::env::Clock;
+use crate::env::{Clock, blocking};
 use crate::error::{Error, Result};
 use crate::meta::{ChunkRecord, Placement, Table};
 use crate::types::{ChunkId, NodeId};
@@ -130,7 +130,7 @@ impl Copies {
 
     async fn load(&self, id: ChunkId) -> Result<SealedChunk> {
         let chunks = Arc::clone(&self.chunks);
-        let loaded = tokio::task::spawn_blocking(move || chunks.load(id)).await;
+        let loaded = blocking(move || chunks.load(id)).await;
         loaded.unwrap_or(Err(Error::ShuttingDown))
     }
 

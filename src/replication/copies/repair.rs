@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::inventory::{Inventory, take};
 use super::keeper::Copies;
+use crate::env::blocking;
 use crate::error::{Error, Result};
 use crate::meta::{
     Errand, KvRead, Loss, Mutation, NodeRecord, NodeState, Outcome, Survey, View, keys,
@@ -242,7 +243,7 @@ impl Repair {
             }
             Err(error) => Err(error),
         };
-        blocking(look).await
+        on_disk(look).await
     }
 
     async fn run_errands(&self) -> Result<()> {
@@ -369,7 +370,7 @@ impl Repair {
             }
             Ok(())
         };
-        blocking(delete).await
+        on_disk(delete).await
     }
 
     /// Compares all files with the records.
@@ -377,7 +378,7 @@ impl Repair {
         let mut after = None;
         loop {
             let copies = Arc::clone(&self.copies);
-            let found = blocking(move || take(&copies, after)).await?;
+            let found = on_disk(move || take(&copies, after)).await?;
             let Inventory { missing, strays, surplus, next } = found;
             missing.into_iter().for_each(|id| self.copies.suspect(id));
             self.delete(surplus).await?;
@@ -396,7 +397,7 @@ impl Repair {
 
     async fn sync_names(&self) -> Result<()> {
         let chunks = Arc::clone(&self.copies.chunks);
-        blocking(move || chunks.sync_names()).await
+        on_disk(move || chunks.sync_names()).await
     }
 }
 
@@ -414,7 +415,7 @@ async fn make_one(copies: &Arc<Copies>, id: ChunkId) -> Result<bool> {
         Err(error) => Err(error),
     };
     // It came from its writer, or before a crash kept it from being told.
-    if blocking(look).await? {
+    if on_disk(look).await? {
         return Ok(true);
     }
     if copies.chunks.space()?.available < RESERVE.saturating_add(record.len.into()) {
@@ -422,12 +423,12 @@ async fn make_one(copies: &Arc<Copies>, id: ChunkId) -> Result<bool> {
     }
     let chunk = copies.fetch(id, &[], Some(&record), Duration::ZERO).await?;
     let chunks = Arc::clone(&copies.chunks);
-    blocking(move || chunks.keep(&chunk)).await?;
+    on_disk(move || chunks.keep(&chunk)).await?;
     Ok(true)
 }
 
-async fn blocking<T: Send + 'static>(
+async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::ShuttingDown))
+    blocking(work).await.unwrap_or(Err(Error::ShuttingDown))
 }

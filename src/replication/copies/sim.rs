@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::peers::{ChunkPeers, Later};
 use super::server::ChunkServer;
 use crate::chunk::SealedChunk;
-use crate::env::AlignedBuf;
+use crate::env::{AlignedBuf, blocking};
 use crate::error::{Error, Result};
 use crate::types::{ChunkId, NodeId};
 
@@ -136,7 +136,7 @@ impl SimPeers {
             if way.silent {
                 return std::future::pending().await;
             }
-            let done = tokio::task::spawn_blocking(move || work(&way.server, way.lies)).await;
+            let done = blocking(move || work(&way.server, way.lies)).await;
             if last {
                 return Err(Error::Unreachable(format!("node {node} broke off")));
             }

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::keeper::{Copies, Need};
 use crate::chunk::SealedChunk;
+use crate::env::blocking;
 use crate::error::{Error, Result};
 use crate::types::{ChunkId, NodeId, quorum};
 
@@ -177,6 +178,6 @@ async fn finish(
 
 async fn keep(copies: &Copies, chunk: SealedChunk) -> Result<()> {
     let chunks = Arc::clone(&copies.chunks);
-    let kept = tokio::task::spawn_blocking(move || chunks.keep(&chunk)).await;
+    let kept = blocking(move || chunks.keep(&chunk)).await;
     kept.unwrap_or(Err(Error::ShuttingDown))
 }

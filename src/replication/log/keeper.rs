@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::segment;
-use crate::env::Disk;
+use crate::env::{Disk, Worker};
 use crate::error::{Error, Result};
 
 #[derive(Default)]
@@ -18,45 +17,43 @@ struct State {
     made: Option<(u32, Result<()>)>,
     /// Segments to remove, in order.
     done_with: Vec<u32>,
+    /// Somebody makes or removes a segment.
     busy: bool,
-    closing: bool,
 }
 
 struct Shared {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// Of a segment.
+    bytes: u64,
     state: Mutex<State>,
-    work: Condvar,
     changed: Condvar,
 }
 
 pub struct Keeper {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker,
 }
 
 impl Keeper {
     pub fn start(disk: Arc<dyn Disk>, dir: &Path, bytes: u64) -> Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            work: Condvar::new(),
-            changed: Condvar::new(),
-        });
-        let (worker, dir) = (Arc::clone(&shared), dir.to_path_buf());
-        let thread = std::thread::Builder::new()
-            .name("log-keeper".into())
-            .spawn(move || worker.run(&*disk, dir, bytes))
-            .map_err(|error| Error::io("starting the log's keeper", error))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let (dir, state, changed) = (dir.to_path_buf(), Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { disk, dir, bytes, state, changed });
+        let kept = Arc::clone(&shared);
+        let worker = Worker::start("log-keeper", move || while kept.step() {})?;
+        Ok(Self { shared, worker })
     }
 
     /// Begins to make segment `number`.
     pub fn prepare(&self, number: u32) {
         let mut state = self.shared.state.lock();
         (state.wanted, state.made) = (Some(number), None);
-        self.shared.work.notify_one();
+        drop(state);
+        self.worker.wake();
     }
 
-    /// Waits until segment `number`, which is the wanted one, is there. A failure is told and the
-    /// next call tries again.
+    /// Waits until segment `number`, which is the wanted one, is there, or makes it when nobody has
+    /// begun to. A failure is told and the next call tries again.
     pub fn wait(&self, number: u32) -> Result<()> {
         let mut state = self.shared.state.lock();
         loop {
@@ -67,63 +64,74 @@ impl Keeper {
                 }
                 Some((made, Err(error))) if made == number => {
                     state.wanted = Some(number);
-                    self.shared.work.notify_one();
                     return Err(error);
+                }
+                _ if state.wanted.is_some() && !state.busy => {
+                    drop(state);
+                    self.step();
+                    state = self.shared.state.lock();
                 }
                 _ => self.shared.changed.wait(&mut state),
             }
         }
     }
 
+    /// One step in the caller's thread. What was asked for meanwhile was left to it.
+    fn step(&self) {
+        self.shared.step();
+        self.worker.wake();
+    }
+
     /// Removes segments in this order, some time.
     pub fn remove(&self, numbers: impl IntoIterator<Item = u32>) {
         self.shared.state.lock().done_with.extend(numbers);
-        self.shared.work.notify_one();
+        self.worker.wake();
     }
 
-    /// Waits until nothing is left to do.
+    /// Returns when nothing is left to do.
     pub fn settle(&self) {
         let mut state = self.shared.state.lock();
-        while state.busy || state.wanted.is_some() || !state.done_with.is_empty() {
-            self.shared.changed.wait(&mut state);
+        while state.busy || state.has_work() {
+            if state.busy {
+                self.shared.changed.wait(&mut state);
+            } else {
+                drop(state);
+                self.step();
+                state = self.shared.state.lock();
+            }
         }
     }
 }
 
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.shared.state.lock().closing = true;
-        self.shared.work.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // With panic = "abort" a thread that can be joined did not panic.
-            let _ = thread.join();
-        }
+impl State {
+    fn has_work(&self) -> bool {
+        self.wanted.is_some() || !self.done_with.is_empty()
     }
 }
 
 impl Shared {
-    fn run(&self, disk: &dyn Disk, dir: PathBuf, bytes: u64) {
+    /// Makes the wanted segment, or removes those that are done with; false when there is neither, or
+    /// somebody else is at it.
+    fn step(&self) -> bool {
         let mut state = self.state.lock();
-        while !state.closing {
-            if let Some(number) = state.wanted.take() {
-                state.busy = true;
-                drop(state);
-                let result = segment::create(disk, &dir, number, bytes);
-                state = self.state.lock();
-                state.made = Some((number, result));
-            } else if !state.done_with.is_empty() {
-                let numbers = std::mem::take(&mut state.done_with);
-                state.busy = true;
-                drop(state);
-                remove(disk, &dir, &numbers);
-                state = self.state.lock();
-            } else {
-                self.work.wait(&mut state);
-                continue;
-            }
-            state.busy = false;
-            self.changed.notify_all();
+        if state.busy || !state.has_work() {
+            return false;
         }
+        state.busy = true;
+        if let Some(number) = state.wanted.take() {
+            drop(state);
+            let result = segment::create(&*self.disk, &self.dir, number, self.bytes);
+            state = self.state.lock();
+            state.made = Some((number, result));
+        } else {
+            let numbers = std::mem::take(&mut state.done_with);
+            drop(state);
+            remove(&*self.disk, &self.dir, &numbers);
+            state = self.state.lock();
+        }
+        state.busy = false;
+        self.changed.notify_all();
+        true
     }
 }
 

@@ -1,11 +1,10 @@
 //! The thread that puts the log on disk: one sync for everybody who waits at its start.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::env::DiskFile;
+use crate::env::{DiskFile, Worker};
 use crate::error::{Error, Result};
 
 type Waiter = Box<dyn FnOnce(Result<()>) + Send>;
@@ -23,20 +22,18 @@ struct State {
     /// Final: nothing is written or synced any more.
     failed: Option<Error>,
     syncing: bool,
-    closing: bool,
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// There is something to sync, or it is the end.
-    work: Condvar,
     /// A sync ended.
     done: Condvar,
 }
 
 pub struct Syncer {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// Woken when there is something to sync.
+    worker: Worker,
 }
 
 impl Syncer {
@@ -50,19 +47,11 @@ impl Syncer {
             waiters: Vec::new(),
             failed: None,
             syncing: false,
-            closing: false,
         };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            work: Condvar::new(),
-            done: Condvar::new(),
-        });
-        let worker = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("log-sync".into())
-            .spawn(move || worker.run())
-            .map_err(|error| Error::io("starting the log's thread", error))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let shared = Arc::new(Shared { state: Mutex::new(state), done: Condvar::new() });
+        let synced = Arc::clone(&shared);
+        let worker = Worker::start("log-sync", move || synced.sync_wanted())?;
+        Ok(Self { shared, worker })
     }
 
     /// Records through `number` were written.
@@ -72,10 +61,14 @@ impl Syncer {
 
     /// Begins to sync records through `number` if nobody did.
     pub fn want(&self, number: u64) {
-        let mut state = self.shared.state.lock();
+        self.want_in(self.shared.state.lock(), number);
+    }
+
+    fn want_in(&self, mut state: MutexGuard<'_, State>, number: u64) {
         if number > state.wanted {
             state.wanted = number;
-            self.shared.work.notify_one();
+            drop(state);
+            self.worker.wake();
         }
     }
 
@@ -88,10 +81,7 @@ impl Syncer {
             return waiter(answer);
         }
         state.waiters.push((number, waiter));
-        if number > state.wanted {
-            state.wanted = number;
-            self.shared.work.notify_one();
-        }
+        self.want_in(state, number);
     }
 
     /// Syncs all that was written, in the caller's thread.
@@ -105,6 +95,8 @@ impl Syncer {
             return answer;
         }
         self.shared.sync_once(state);
+        // What was wanted meanwhile was left to this thread.
+        self.worker.wake();
         let state = self.shared.state.lock();
         state.answer(number).unwrap_or(Err(Error::ShuttingDown))
     }
@@ -136,12 +128,9 @@ impl Syncer {
 
 impl Drop for Syncer {
     fn drop(&mut self) {
-        self.shared.state.lock().closing = true;
-        self.shared.work.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // With panic = "abort" a thread that can be joined did not panic.
-            let _ = thread.join();
-        }
+        self.worker.stop();
+        let waiters = std::mem::take(&mut self.shared.state.lock().waiters);
+        waiters.into_iter().for_each(|(_, waiter)| waiter(Err(Error::ShuttingDown)));
     }
 }
 
@@ -156,18 +145,10 @@ impl State {
 }
 
 impl Shared {
-    fn run(&self) {
+    fn sync_wanted(&self) {
         loop {
-            let mut state = self.state.lock();
-            while (state.wanted <= state.synced || state.syncing || state.failed.is_some())
-                && !state.closing
-            {
-                self.work.wait(&mut state);
-            }
-            if state.closing {
-                let waiters = std::mem::take(&mut state.waiters);
-                drop(state);
-                waiters.into_iter().for_each(|(_, waiter)| waiter(Err(Error::ShuttingDown)));
+            let state = self.state.lock();
+            if state.wanted <= state.synced || state.syncing || state.failed.is_some() {
                 return;
             }
             self.sync_once(state);
@@ -207,8 +188,6 @@ impl Shared {
         };
         drop(state);
         self.done.notify_all();
-        // A sync in a caller's thread may have left work behind.
-        self.work.notify_one();
         ready.into_iter().for_each(|(_, waiter)| waiter(answer.clone()));
     }
 }

@@ -6,7 +6,7 @@ use openraft::Snapshot;
 use openraft::raft::SnapshotResponse;
 
 use super::Cluster;
-use crate::env::DiskFile;
+use crate::env::{DiskFile, blocking};
 use crate::error::{Error, Result};
 use crate::replication::peers::SnapshotPart;
 use crate::replication::types::SnapshotFile;
@@ -38,7 +38,7 @@ impl Receiving {
         let snapshots = cluster.machine.snapshots.clone();
         let before = partial.take().filter(|_| offset != 0);
         let snapshot = meta.snapshot_id.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = blocking(move || {
             let mut partial = match before {
                 Some(partial) => partial,
                 None => Partial { snapshot: snapshot.clone(), file: snapshots.receive()?, end: 0 },

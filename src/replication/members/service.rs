@@ -13,7 +13,7 @@ use super::leases::{Alive, Leases};
 use super::leaving;
 use super::receiving::Receiving;
 use super::{Barrier, Cluster, ClusterStatus, Invitations, Leader};
-use crate::env::Clock;
+use crate::env::{Clock, blocking};
 use crate::error::{Error, Result};
 use crate::meta::{Request, codec};
 use crate::replication::copies::ChunkServer;
@@ -95,7 +95,7 @@ impl Service {
         let Some(server) = self.chunks.get().cloned() else {
             return Err(Error::NoQuorum("this node is starting".into()));
         };
-        let answered = tokio::task::spawn_blocking(move || server.answer(kind, &body)).await;
+        let answered = blocking(move || server.answer(kind, &body)).await;
         answered.unwrap_or(Err(Error::ShuttingDown))
     }
 

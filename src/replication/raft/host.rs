@@ -2,14 +2,13 @@
 //! to the other without waking a thread.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use openraft::ServerState;
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 
 use super::{LogStore, Network, StateMachine};
+use crate::env::{Clock, TaskThread};
 use crate::error::{Error, Result};
 use crate::replication::types::Raft;
 use crate::types::NodeId;
@@ -22,9 +21,7 @@ const ELECTION: Duration = Duration::from_millis(800);
 
 pub struct RaftHost {
     raft: Raft,
-    handle: Handle,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: TaskThread,
 }
 
 impl RaftHost {
@@ -33,21 +30,15 @@ impl RaftHost {
         log: LogStore,
         machine: StateMachine,
         network: Network,
+        clock: &dyn Clock,
     ) -> Result<Self> {
-        let starting = |error| Error::io("starting the raft thread", error);
-        let runtime = Builder::new_current_thread().enable_time().build().map_err(starting)?;
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("raft".into())
-            .spawn(move || {
-                // Sent or dropped: both mean stop.
-                let _ = runtime.block_on(stopped);
-            })
-            .map_err(starting)?;
-        let raft = handle.spawn(new_raft(node, log, machine, network)).await;
+        let thread = TaskThread::start("raft")?;
+        // Openraft would draw it once, too, but not from our clock.
+        let patience = ELECTION.as_millis() as u64;
+        let patience = patience + clock.random() % patience;
+        let raft = thread.handle().spawn(new_raft(node, log, machine, network, patience)).await;
         let raft = raft.map_err(|_| Error::ShuttingDown)??;
-        Ok(Self { raft, handle, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { raft, thread })
     }
 
     pub fn raft(&self) -> &Raft {
@@ -55,12 +46,12 @@ impl RaftHost {
     }
 
     pub fn handle(&self) -> &Handle {
-        &self.handle
+        self.thread.handle()
     }
 
     /// Runs `work` on the raft thread; it is dropped with the host.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(work);
+        self.handle().spawn(work);
     }
 
     /// Makes this node the leader, if it can be, and waits for it.
@@ -69,7 +60,7 @@ impl RaftHost {
     /// [`Error::NoQuorum`] after `timeout`.
     pub async fn lead(&self, timeout: Duration) -> Result<()> {
         let raft = self.raft.clone();
-        let led = self.handle.spawn(lead(raft, timeout)).await;
+        let led = self.handle().spawn(lead(raft, timeout)).await;
         led.unwrap_or(Err(Error::ShuttingDown))
     }
 
@@ -81,27 +72,18 @@ impl RaftHost {
     }
 }
 
-impl Drop for RaftHost {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // With panic = "abort" a thread that can be joined did not panic.
-            let _ = thread.join();
-        }
-    }
-}
-
 async fn new_raft(
     node: NodeId,
     log: LogStore,
     machine: StateMachine,
     network: Network,
+    patience: u64,
 ) -> Result<Raft> {
     let config = openraft::Config {
         cluster_name: "bucketfs".into(),
         heartbeat_interval: HEARTBEAT.as_millis() as u64,
-        election_timeout_min: ELECTION.as_millis() as u64,
-        election_timeout_max: 2 * ELECTION.as_millis() as u64,
+        election_timeout_min: patience,
+        election_timeout_max: patience + 1,
         // Snapshots and purges are ours to trigger.
         snapshot_policy: openraft::SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,

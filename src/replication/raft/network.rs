@@ -16,7 +16,7 @@ use openraft::{AnyError, BasicNode, OptionalSend, Snapshot, StorageIOError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::env::{Access, AlignedBuf, Disk};
+use crate::env::{Access, AlignedBuf, Disk, blocking};
 use crate::error::{Error, Result};
 use crate::replication::peers::{Denied, Kind, SnapshotPart, Transport, call};
 use crate::replication::types::{SnapshotMeta, Types, Vote};
@@ -81,7 +81,7 @@ impl Link {
         let mut offset = 0;
         loop {
             let (disk, path) = (Arc::clone(&self.disk), path.clone());
-            let read = tokio::task::spawn_blocking(move || read_part(&*disk, &path, offset)).await;
+            let read = blocking(move || read_part(&*disk, &path, offset)).await;
             let (bytes, last) = read.unwrap_or(Err(Error::ShuttingDown)).map_err(unreadable)?;
             let sent = bytes.len() as u64;
             let part = SnapshotPart { vote, meta: meta.clone(), offset, bytes, last };

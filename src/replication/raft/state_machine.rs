@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, RaftSnapshotBuilder, Snapshot, StorageIOError};
-use tokio::sync::oneshot;
 
 use super::machine::Machine;
+use crate::env::detached;
 use crate::error::{Error, Result};
 use crate::replication::log::Log;
 use crate::replication::snapshot::{Found, Head, meta_of};
@@ -68,7 +68,7 @@ impl RaftStateMachine<Types> for StateMachine {
         snapshot: Box<SnapshotFile>,
     ) -> Result<(), StorageError> {
         let machine = Arc::clone(&self.machine);
-        let installed = in_a_thread(move || machine.install(&snapshot.path)).await;
+        let installed = detached("snapshot", move || machine.install(&snapshot.path)).await;
         installed.map_err(snapshot_failed)
     }
 
@@ -90,23 +90,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         if !self.machine.take_announced() {
             let (machine, log) = (Arc::clone(&self.machine), Arc::clone(&self.log));
-            let made = in_a_thread(move || machine.take_snapshot(&log, &|| true)).await;
+            let made = detached("snapshot", move || machine.take_snapshot(&log, &|| true)).await;
             made.map_err(snapshot_failed)?;
         }
         let newest = self.machine.newest_snapshot().map_err(snapshot_failed)?;
         newest.map(handle).ok_or_else(|| snapshot_failed(Error::NotFound))
     }
-}
-
-/// Work that takes too long for the thread that openraft runs on.
-async fn in_a_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let (tell, told) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("snapshot".into())
-        // Nobody listens when openraft was stopped meanwhile.
-        .spawn(move || drop(tell.send(work())))
-        .map_err(|error| Error::io("starting a thread", error))?;
-    told.await.unwrap_or(Err(Error::ShuttingDown))
 }
