@@ -76,12 +76,14 @@ impl Vfs {
     async fn read_once(&self, node: &Node, offset: u64, size: u32) -> Result<Vec<u8>> {
         let plan = {
             let mut state = node.state();
-            let inode = self.inode(node.ino)?;
+            // One for both: a commit of others in between would move what was not committed.
+            let view = self.replica.table().view();
+            let inode = view.inode(node.ino)?.ok_or(Error::Stale)?;
             if state.dirty.is_uncertain(inode.version) {
                 return Err(Error::Conflict);
             }
             state.dirty.rebase(inode.size, self.replica.chunk_size());
-            self.read_plan(&state.dirty, node.ino, offset, size)?
+            self.read_plan(&state.dirty, &view, inode, offset, size)?
         };
         let mut out = Vec::with_capacity(plan.range.len() as usize);
         if let Base::Pieces(pieces) = &plan.base {
@@ -106,7 +108,11 @@ impl Vfs {
     /// # Errors
     /// [`Error::NotFound`] when some of it is not on this one.
     pub(super) fn read_seen(&self, dirty: &Dirty, ino: Ino, range: ByteRange) -> Result<Vec<u8>> {
-        let plan = self.read_plan(dirty, ino, range.start(), range.len() as u32)?;
+        let plan = {
+            let view = self.replica.table().view();
+            let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+            self.read_plan(dirty, &view, inode, range.start(), range.len() as u32)?
+        };
         let mut out = Vec::with_capacity(plan.range.len() as usize);
         if let Base::Pieces(pieces) = &plan.base {
             for &(part, chunk, at) in pieces {
@@ -130,9 +136,14 @@ impl Vfs {
     /// The node's lock makes one moment of the committed record and the uncommitted changes. The
     /// pieces are of that moment, too: read later, those of a body that was replaced meanwhile are
     /// gone, and would be zeros.
-    fn read_plan(&self, dirty: &Dirty, ino: Ino, offset: u64, size: u32) -> Result<Plan> {
-        let view = self.replica.table().view();
-        let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+    fn read_plan(
+        &self,
+        dirty: &Dirty,
+        view: &View<'_>,
+        inode: Inode,
+        offset: u64,
+        size: u32,
+    ) -> Result<Plan> {
         let file_end = dirty.size(inode.size);
         let start = offset.min(file_end);
         let range = ByteRange::between(start, start.saturating_add(size.into()).min(file_end));
@@ -151,7 +162,7 @@ impl Vfs {
             _ if covered => Base::Nothing,
             Under::Nothing => Base::Nothing,
             Under::Inline(bytes) => Base::Inline(bytes),
-            Under::Manifest(content) => Base::Pieces(self.stored_in(&view, content, range)?),
+            Under::Manifest(content) => Base::Pieces(self.stored_in(view, content, range)?),
         };
         Ok(Plan { range, base, patches })
     }

@@ -63,7 +63,14 @@ fn records(bytes: &[u8]) -> BTreeMap<(usize, u32), usize> {
         let number = u32::from_be_bytes(rest[1..5].try_into().unwrap());
         let len = u32::from_be_bytes(rest[5..9].try_into().unwrap()) as usize;
         let whole = record(node, number, len);
-        assert!(rest.starts_with(&whole), "record {number} of node {node} is torn");
+        let at = bytes.len() - rest.len();
+        let last = found.iter().next_back();
+        assert!(
+            rest.starts_with(&whole),
+            "record {number} of node {node}, at {at} of {}, is torn; {} are whole, {last:?} the last",
+            bytes.len(),
+            found.len()
+        );
         assert!(found.insert((node, number), len).is_none(), "record {number} is there twice");
         rest = &rest[whole.len()..];
     }
