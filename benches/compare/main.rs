@@ -1,9 +1,11 @@
-//! Compares a bucket mount with a plain directory: the same work on both, in turns, as medians and ratios.
+//! Compares a bucket mount with a plain directory, and three nodes with one: the same work on both, in turns, as medians
+//! and ratios.
 //!
 //! `make bench` runs everything and writes `docs/performance.md`. Groups can be named (`make bench GROUPS="sequential
 //! random"`), `--quick` makes everything small (under a minute), single sizes have flags of their own. The plain
 //! directory and the store lie on fresh journalled ext4 loop images of the same kind, new for every group.
 
+mod cluster;
 mod files;
 mod machine;
 mod many;
@@ -91,12 +93,13 @@ impl Args {
 /// A group of measurements that share their preparation.
 type Group = fn(&Sizes, &mut Report);
 
-const GROUPS: [(&str, Group); 6] = [
+const GROUPS: [(&str, Group); 7] = [
     ("sequential", sequential::measure),
     ("random", random::measure),
     ("files", files::measure),
     ("tree", tree::measure),
     ("memory", memory::measure),
+    ("cluster", cluster::measure),
     ("many", many::measure),
 ];
 

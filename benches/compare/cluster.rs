@@ -1,0 +1,135 @@
+//! Three nodes on this machine and one disk, against one node on it: what a quorum costs, and what reading does not.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::Sizes;
+use crate::files::create_on;
+use crate::pair::{Side, cold, seconds, settle};
+use crate::report::{Goal, Report};
+use crate::sequential::{read, write};
+use crate::support::cluster::Cluster;
+use crate::support::mounts::{own_namespace, run, scratch};
+use crate::support::node::program;
+use crate::support::wait::{pause, until};
+
+const PIECE: usize = 4 << 20;
+
+/// Measures the group.
+pub fn measure(sizes: &Sizes, report: &mut Report) {
+    own_namespace();
+    let (one, three) = (Cluster::start("one", 1), Cluster::start("three", 3));
+    let sides = [(Side::Plain, &one, 0), (Side::Bucket, &three, 0)];
+    sides.iter().for_each(|(_, cluster, _)| {
+        std::fs::create_dir(cluster.path(0, "bucket")).expect("a bucket");
+    });
+    for round in 0..sizes.rounds {
+        for (side, cluster, place) in sides {
+            small(cluster, place, round, sizes, side, report);
+        }
+        large(&three, round, sizes, report);
+        for (side, cluster, place) in [(Side::Plain, &one, 0), (Side::Bucket, &three, 2)] {
+            reads(cluster, place, round, sizes, side, report);
+        }
+    }
+}
+
+fn small(
+    cluster: &Cluster,
+    place: usize,
+    round: u32,
+    sizes: &Sizes,
+    side: Side,
+    report: &mut Report,
+) {
+    let root = cluster.path(place, &format!("bucket/round-{round}"));
+    std::fs::create_dir(&root).expect("a directory");
+    let count = sizes.files / 5;
+    let alone = create_on(1, &root.join("alone"), count, false);
+    report.add("close of 4 KiB, quorum (plain: one node)", "µs", Goal::Ratio(3.0), side, alone);
+    if side == Side::Bucket {
+        let together = create_on(8, &root.join("together"), 2 * count, false);
+        let name = "a file of 4 KiB by 8 writers, quorum (plain: by one, quorum)";
+        report.add(name, "µs", Goal::Ratio(0.25), Side::Plain, alone);
+        report.add(name, "µs", Goal::Ratio(0.25), Side::Bucket, together);
+    }
+}
+
+fn large(three: &Cluster, round: u32, sizes: &Sizes, report: &mut Report) {
+    let mib = sizes.file_mib / 2;
+    let name = "sequential write + fsync, quorum (plain: three copies, O_DIRECT + fdatasync)";
+    let (goal, dir) = (Goal::Ratio(1.25), scratch("raw"));
+    let raw = || raw_copies(dir.path(), mib);
+    let ours = || write(&three.path(0, &format!("bucket/large-{round}")), mib);
+    for side in crate::pair::Pair::sides(round) {
+        settle();
+        let time = if side == Side::Plain { seconds(raw) } else { seconds(ours) };
+        report.add(name, "s", goal, side, time);
+    }
+}
+
+/// Writes three files at the same time, past the page cache.
+fn raw_copies(dir: &Path, mib: u64) {
+    let copy = |number: u32| {
+        let path = dir.join(number.to_string());
+        let mut options = File::options();
+        options.create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT);
+        let file = options.open(path).expect("a file for direct writes");
+        let memory = vec![7_u8; 2 * PIECE];
+        let start = memory.as_ptr().align_offset(4096);
+        for piece in 0..mib * (1 << 20) / PIECE as u64 {
+            let bytes = &memory[start..start + PIECE];
+            file.write_all_at(bytes, piece * PIECE as u64).expect("a direct write");
+        }
+        assert_eq!(unsafe { libc::fdatasync(file.as_raw_fd()) }, 0, "fdatasync");
+    };
+    std::thread::scope(|scope| (0..3).for_each(|number| drop(scope.spawn(move || copy(number)))));
+}
+
+/// Copies that some node has still to make, as one of them sees it.
+fn wanting(cluster: &Cluster, place: usize) -> u64 {
+    let mut ask = program();
+    ask.args(["--json", "status", "--data-dir"]).arg(cluster.data(place));
+    let status: serde_json::Value = serde_json::from_str(&run(&mut ask)).expect("a status");
+    status["wanting"]["anywhere"].as_u64().expect("how many copies are wanting")
+}
+
+/// Once the copies are there, a node reads its own.
+fn reads(
+    cluster: &Cluster,
+    place: usize,
+    round: u32,
+    sizes: &Sizes,
+    side: Side,
+    report: &mut Report,
+) {
+    let file: PathBuf = cluster.path(place, &format!("bucket/read-{round}"));
+    write(&file, sizes.file_mib / 2);
+    until("all copies to be made", Duration::from_secs(120), || {
+        pause(Duration::from_millis(200));
+        (wanting(cluster, place) == 0).then_some(())
+    });
+    cold();
+    let name = "sequential read, cold, on the third node (plain: one node)";
+    report.add(name, "s", Goal::Ratio(1.1), side, seconds(|| assert!(read(&file) > 0)));
+    let dir = cluster.path(place, &format!("bucket/round-{round}/alone"));
+    let names: Vec<PathBuf> = std::fs::read_dir(&dir)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    cold();
+    let time = seconds(|| {
+        names.iter().for_each(|name| assert!(name.metadata().expect("a file").is_file()));
+    });
+    let cost = time / names.len() as f64 * 1e6;
+    report.add(
+        "stat, cold, on the third node (plain: one node)",
+        "µs",
+        Goal::Ratio(1.1),
+        side,
+        cost,
+    );
+}
