@@ -64,7 +64,7 @@ const MIXES: [Mix; 3] = [
 fn agrees_on(target: Target) {
     let stage = Stage::new("fsx", target);
     let seeds = number("BUCKETFS_FSX_SEEDS", 1);
-    let operations = number("BUCKETFS_FSX_OPERATIONS", 3_000);
+    let operations = number("BUCKETFS_FSX_OPERATIONS", 5_000);
     for mix in &MIXES {
         for seed in 1..=seeds {
             exercise(&stage, target, mix, seed, operations / mix.share);
