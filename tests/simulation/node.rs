@@ -131,6 +131,8 @@ impl Node {
     pub fn start(&mut self, seed: u64, then: impl FnOnce(Parts) + Send + 'static) {
         assert!(!self.is_up(), "node {} runs", self.id);
         self.starts += 1;
+        // The fault was of the disk that was stopped.
+        self.is_ailing = false;
         let sim = SimClock::new(seed ^ self.id << 20 ^ self.starts);
         sim.advance(Duration::from_secs(self.starts));
         self.clock = Arc::new(sim);
