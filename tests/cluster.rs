@@ -47,6 +47,31 @@ fn a_close_is_in_the_next_open_on_every_node() {
     }
 }
 
+/// A new file is found by its name and in listings on any other node right away.
+#[test]
+fn what_one_node_made_every_other_finds_and_lists() {
+    own_namespace();
+    let cluster = Cluster::start("found", 3);
+    fs::create_dir(cluster.path(0, "bucket")).unwrap();
+    for round in 0..number("BUCKETFS_CLUSTER_ROUNDS", 60) {
+        let (writer, reader) = ((round % 3) as usize, ((round + 1 + round / 3 % 2) % 3) as usize);
+        let (listed, named) = (format!("bucket/{round}"), format!("bucket/{round}-named"));
+        fsync(File::create(cluster.path(writer, &listed)).unwrap().as_raw_fd()).unwrap();
+        let names = fs::read_dir(cluster.path(reader, "bucket")).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert!(
+            names.contains(&round.to_string().into()),
+            "round {round}: node {reader} does not list what node {writer} made: {names:?}"
+        );
+        fsync(File::create(cluster.path(writer, &named)).unwrap().as_raw_fd()).unwrap();
+        let found = fs::metadata(cluster.path(reader, &named));
+        assert!(
+            found.is_ok(),
+            "round {round}: node {reader} does not find what node {writer} made: {found:?}"
+        );
+    }
+}
+
 /// Each node appends its own lines; none is lost, none torn.
 #[test]
 fn appends_of_several_nodes_do_not_overwrite_each_other() {
@@ -114,9 +139,10 @@ fn killed_nodes_lose_nothing_and_the_others_go_on() {
         for place in 0..3 {
             let found = contents(&cluster.mount(place));
             for (name, bytes) in &expected {
+                let seen = found.get(name).map(|seen| (seen == bytes, seen.len()));
                 assert!(
-                    found.get(name) == Some(bytes),
-                    "round {round}, node {place}: {}",
+                    seen == Some((true, bytes.len())),
+                    "round {round}, node {place}: {} is right, with its length: {seen:?}",
                     name.display()
                 );
             }

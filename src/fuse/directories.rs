@@ -12,25 +12,16 @@ use super::convert::file_type;
 use super::door::Door;
 use super::errno::report;
 use super::reply::{GENERATION, done};
-use crate::error::Result;
 
+/// Opening a directory is an open(2): the listing has all that was acknowledged anywhere before it.
 pub(super) fn opendir(door: &Arc<Door>, node: INodeNo, reply: ReplyOpen) {
     let ino = door.ino(node);
-    if door.is_exact() {
-        door.after_barrier("opendir", move |door, seen| {
-            opened(seen.and_then(|()| door.vfs.opendir(ino)), reply);
-        });
-    } else {
-        let _timed = door.timed("opendir");
-        opened(door.vfs.opendir(ino), reply);
-    }
-}
-
-fn opened(opened: Result<u64>, reply: ReplyOpen) {
-    match opened {
-        Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
-        Err(error) => reply.error(report("opendir", &error)),
-    }
+    door.after_barrier("opendir", move |door, seen| {
+        match seen.and_then(|()| door.vfs.opendir(ino)) {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(error) => reply.error(report("opendir", &error)),
+        }
+    });
 }
 
 pub(super) fn readdir(door: &Door, handle: FileHandle, cookie: u64, mut reply: ReplyDirectory) {

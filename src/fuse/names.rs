@@ -15,18 +15,22 @@ use crate::error::{Error, Result};
 use crate::types::{Attr, FileKind, Ino};
 use crate::vfs::{Caller, NewNode, OpenFlags};
 
-/// Names that do not exist are not cached: another door may make them any time.
+/// A name that this node does not have is looked up again once the node has all that was
+/// acknowledged anywhere: what one node made every other one finds. Names that do not exist are not
+/// cached: another door may make them any time.
 pub(super) fn lookup(door: &Arc<Door>, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
     let parent = door.ino(parent);
-    if door.is_exact() {
-        let name = owned(name);
-        door.after_barrier("lookup", move |door, seen| {
-            found(door, seen.and_then(|()| door.vfs.lookup(parent, &name)), reply);
-        });
-    } else {
+    if !door.is_exact() {
         let _timed = door.timed("lookup");
-        found(door, door.vfs.lookup(parent, name.as_bytes()), reply);
+        let known = door.vfs.lookup(parent, name.as_bytes());
+        if door.vfs.is_alone() || !matches!(known, Err(Error::NotFound)) {
+            return found(door, known, reply);
+        }
     }
+    let name = owned(name);
+    door.after_barrier("lookup", move |door, seen| {
+        found(door, seen.and_then(|()| door.vfs.lookup(parent, &name)), reply);
+    });
 }
 
 fn found(door: &Door, found: Result<Attr>, reply: ReplyEntry) {
