@@ -28,6 +28,11 @@ const MUTANTS: &[Mutant] = &[
         test: SIMULATION,
     },
     Mutant {
+        name: "counts the others' word before its own sync",
+        edits: &[("src/replication/raft/network.rs", "if promises(&answer) {", "if false {")],
+        test: &["--lib", "replication::raft"],
+    },
+    Mutant {
         name: "does not sync its vote",
         edits: &[(
             "src/replication/log/write.rs",

@@ -41,6 +41,7 @@ impl Replica {
         Some(Service {
             cluster: self.cluster.clone(),
             proposer: self.proposer.clone(),
+            log: Arc::clone(&self.log),
             barrier: Arc::clone(&self.barrier),
             leases: Arc::clone(&self.leases),
             invitations: Arc::clone(&self.invitations),

@@ -119,9 +119,13 @@ impl Replica {
         let Plugged { transport, address, begin } = plugged;
         let alone = Arc::new(Alone::default());
         alone.set(is_alone(&machine, node.node));
-        let store = LogStore::new(Arc::clone(&log), Arc::clone(&alone));
+        let store = LogStore::new(node.node, Arc::clone(&log), Arc::clone(&alone));
         let state_machine = StateMachine::new(Arc::clone(&machine), Arc::clone(&log));
-        let network = Network { transport: Arc::clone(&transport), disk: Arc::clone(&dir.disk) };
+        let network = Network {
+            transport: Arc::clone(&transport),
+            disk: Arc::clone(&dir.disk),
+            log: Arc::clone(&log),
+        };
         let host = RaftHost::start(node.node, store, state_machine, network, &*clock).await?;
         let cluster = Cluster {
             node: node.node,

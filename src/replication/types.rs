@@ -26,6 +26,7 @@ pub type Raft = openraft::Raft<Types>;
 pub type Entry = openraft::Entry<Types>;
 pub type LogId = openraft::LogId<NodeId>;
 pub type Vote = openraft::Vote<NodeId>;
+pub type Membership = openraft::Membership<NodeId, BasicNode>;
 pub type StoredMembership = openraft::StoredMembership<NodeId, BasicNode>;
 pub type StorageError = openraft::StorageError<NodeId>;
 pub type SnapshotMeta = openraft::SnapshotMeta<NodeId, BasicNode>;

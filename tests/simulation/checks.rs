@@ -12,6 +12,7 @@ use super::clients::{
 };
 use super::ledger::Ledger;
 use super::node::{Node, Parts};
+use super::world::FLIPS;
 
 /// Whether a start failed in a way that does not mend itself.
 pub fn needs_somebody(error: &Error) -> bool {
@@ -140,7 +141,7 @@ pub fn has_what_is_recorded(id: NodeId, parts: &Parts) -> Result<(), String> {
 /// What is still to be done.
 pub fn at_rest(nodes: &[Node]) -> Result<(), String> {
     let mut tables = Vec::new();
-    for node in nodes {
+    for (place, node) in nodes.iter().enumerate() {
         let parts = node.parts().ok_or_else(|| format!("node {} is down", node.id))?;
         let view = parts.replica.table().view();
         let failed = |error: Error| format!("node {}: {error}", node.id);
@@ -152,7 +153,7 @@ pub fn at_rest(nodes: &[Node]) -> Result<(), String> {
         if !findings.is_empty() {
             return Err(format!("node {}: {findings:?}", node.id));
         }
-        check_chunks(node, &parts, &view)?;
+        check_chunks(node, &parts, &view, place == FLIPS)?;
         drop(view);
         tables.push((parts.replica.status().applied, sum_of_table(&parts)));
     }
@@ -163,8 +164,9 @@ pub fn at_rest(nodes: &[Node]) -> Result<(), String> {
     }
 }
 
-/// A node has a good file of each chunk that is recorded on it, and no other.
-fn check_chunks(node: &Node, parts: &Parts, view: &View<'_>) -> Result<(), String> {
+/// A node has a good file of each chunk that is recorded on it, and no other. Where bits flip, what
+/// nobody read is found as the scrubbing would find it.
+fn check_chunks(node: &Node, parts: &Parts, view: &View<'_>, flips: bool) -> Result<(), String> {
     let failed = |error: Error| format!("node {}: {error}", node.id);
     let placement = view.placement().map_err(failed)?;
     if placement.survey != Survey::Done {
@@ -175,7 +177,12 @@ fn check_chunks(node: &Node, parts: &Parts, view: &View<'_>) -> Result<(), Strin
         if record.references == 0 || !record.stored_on.contains(&node.id) {
             return Err(format!("chunk {id} is {record:?}"));
         }
-        parts.chunks.verify(id).map_err(|error| format!("chunk {id} on {}: {error}", node.id))?;
+        if let Err(error) = parts.chunks.verify(id) {
+            if flips {
+                parts.copies.suspect(id);
+            }
+            return Err(format!("chunk {id} on {}: {error}", node.id));
+        }
         recorded.insert(id);
     }
     let note = &mut |id, _| {

@@ -31,6 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(4);
 pub struct Parts {
     pub replica: Arc<Replica>,
     pub chunks: Arc<ChunkStore>,
+    pub copies: Arc<Copies>,
     pub vfs: Arc<Vfs>,
 }
 
@@ -237,5 +238,5 @@ async fn open(options: Options, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> R
     repair.enlist(replica.address()).await?;
     tokio::spawn(Arc::clone(&vfs).run_upkeep());
     tokio::spawn(repair.run());
-    Ok(Parts { replica, chunks, vfs })
+    Ok(Parts { replica, chunks, copies, vfs })
 }

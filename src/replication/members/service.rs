@@ -17,10 +17,12 @@ use crate::env::{Clock, blocking};
 use crate::error::{Error, Result};
 use crate::meta::{Request, codec};
 use crate::replication::copies::ChunkServer;
+use crate::replication::log::Log;
 use crate::replication::peers::{
     Answer, Credentials, Denied, Handler, Joined, Kind, Proposed, Sender,
 };
 use crate::replication::proposer::Proposer;
+use crate::replication::raft::promises;
 use crate::types::NodeId;
 use crate::types::limits::ENTRY_MUTATIONS_MAX;
 
@@ -28,6 +30,7 @@ use crate::types::limits::ENTRY_MUTATIONS_MAX;
 pub struct Service {
     pub cluster: Cluster,
     pub proposer: Proposer,
+    pub log: Arc<Log>,
     pub barrier: Arc<Barrier>,
     pub leases: Arc<Leases>,
     pub invitations: Arc<Invitations>,
@@ -68,6 +71,10 @@ impl Service {
         match kind {
             Kind::Append => {
                 let asked = self.cluster.raft.append_entries(parse(&body)?).await;
+                if asked.as_ref().is_ok_and(promises) {
+                    // What this node appended when it led may be younger than its last sync.
+                    self.log.wait_synced(self.log.written()).await?;
+                }
                 reply(&asked.map_err(failed))
             }
             Kind::Vote => {

@@ -75,7 +75,7 @@ impl RaftHost {
 async fn new_raft(
     node: NodeId,
     log: LogStore,
-    machine: StateMachine,
+    mut machine: StateMachine,
     network: Network,
     patience: u64,
 ) -> Result<Raft> {
@@ -92,6 +92,8 @@ async fn new_raft(
         ..Default::default()
     };
     let config = config.validate().map_err(|error| Error::Config(error.to_string()))?;
+    let learnt = log.voters().learn(&log, &mut machine).await;
+    learnt.map_err(|error| Error::Store(format!("reading the membership: {error}")))?;
     let raft = Raft::new(node, Arc::new(config), network, log, machine).await;
     raft.map_err(|error| Error::Store(format!("starting openraft: {error}")))
 }

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, EntryPayload, LogIdOptionExt, LogState, RaftLogReader, StorageIOError};
 
+use super::voters::Voters;
 use crate::error::Error;
 use crate::replication::log::Log;
 use crate::replication::types::{Batch, Entry, LogId, StorageError, Types, Vote};
+use crate::types::NodeId;
 
 /// Whether the membership is this node alone, learners counted: then an entry that is written may
 /// be acknowledged before it is on disk, to those who do not wait for the disk.
@@ -29,13 +31,25 @@ impl Alone {
 
 #[derive(Clone)]
 pub struct LogStore {
+    node: NodeId,
     log: Arc<Log>,
     alone: Arc<Alone>,
+    voters: Arc<Voters>,
 }
 
 impl LogStore {
-    pub fn new(log: Arc<Log>, alone: Arc<Alone>) -> Self {
-        Self { log, alone }
+    pub fn new(node: NodeId, log: Arc<Log>, alone: Arc<Alone>) -> Self {
+        Self { node, log, alone, voters: Arc::default() }
+    }
+
+    pub fn voters(&self) -> &Voters {
+        &self.voters
+    }
+
+    /// Whether this node made the entries, as a leader who commits nothing without others.
+    fn leads_others(&self, entries: &[Entry]) -> bool {
+        let own = |entry: &Entry| entry.log_id.leader_id.node_id == self.node;
+        self.voters.take_others() && entries.iter().all(own)
     }
 }
 
@@ -118,8 +132,9 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(entries.first().map(|entry| entry.log_id))
     }
 
-    /// Written when it returns. The callback comes with the sync, or at once while this node is
-    /// alone: who needs the disk then waits for [`Batch::record`] by itself.
+    /// Written when it returns. The callback comes with the sync, or at once: while this node is
+    /// alone, when who needs the disk waits for [`Batch::record`] by itself, and while it leads
+    /// others, whose word counts after its own sync only.
     async fn append<I>(
         &mut self,
         entries: I,
@@ -137,10 +152,13 @@ impl RaftLogStorage<Types> for LogStore {
             && first.log_id.index <= last.index
         {
             // openraft truncates before it writes an index again; its suite does not.
+            self.voters.truncated(first.log_id.index);
             self.log.truncate(first.log_id.index).map_err(writing)?;
         }
         let batches: Vec<Batch> = entries.iter().filter_map(batch).collect();
         let grows = entries.iter().any(grows);
+        self.voters.appended(&entries);
+        let early = self.leads_others(&entries);
         let record = self.log.append(entries).map_err(writing)?;
         batches.iter().for_each(|batch| batch.set_record(record));
         if grows {
@@ -151,6 +169,9 @@ impl RaftLogStorage<Types> for LogStore {
                 self.log.want_sync(record);
             }
             callback.log_io_completed(Ok(()));
+        } else if early {
+            self.log.want_sync(record);
+            callback.log_io_completed(Ok(()));
         } else {
             self.log.when_synced(record, move |result| {
                 callback.log_io_completed(result.map_err(std::io::Error::other));
@@ -160,10 +181,13 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.voters.truncated(log_id.index);
         self.log.truncate(log_id.index).map_err(writing)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let whole = self.log.ends().last.is_none_or(|last| last.index <= log_id.index);
+        self.voters.purged(log_id.index, whole);
         self.log.purge(log_id).map_err(writing)
     }
 }

@@ -5,6 +5,7 @@ mod log_store;
 mod machine;
 mod network;
 mod state_machine;
+mod voters;
 
 #[cfg(test)]
 mod tests;
@@ -12,5 +13,5 @@ mod tests;
 pub use host::RaftHost;
 pub use log_store::{Alone, LogStore};
 pub use machine::{Listener, Machine};
-pub use network::Network;
+pub use network::{Network, promises};
 pub use state_machine::StateMachine;

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::env::{Access, AlignedBuf, Disk, blocking};
 use crate::error::{Error, Result};
+use crate::replication::log::Log;
 use crate::replication::peers::{Denied, Kind, SnapshotPart, Transport, call};
 use crate::replication::types::{SnapshotMeta, Types, Vote};
 use crate::types::NodeId;
@@ -38,6 +39,7 @@ const INSTALL_MAX: Duration = Duration::from_secs(600);
 pub struct Network {
     pub transport: Arc<dyn Transport>,
     pub disk: Arc<dyn Disk>,
+    pub log: Arc<Log>,
 }
 
 /// The way to one member.
@@ -45,6 +47,7 @@ pub struct Link {
     to: NodeId,
     transport: Arc<dyn Transport>,
     disk: Arc<dyn Disk>,
+    log: Arc<Log>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -52,8 +55,12 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Link {
         self.transport.learn(target, &node.addr);
-        let (transport, disk) = (Arc::clone(&self.transport), Arc::clone(&self.disk));
-        Link { to: target, transport, disk }
+        Link {
+            to: target,
+            transport: Arc::clone(&self.transport),
+            disk: Arc::clone(&self.disk),
+            log: Arc::clone(&self.log),
+        }
     }
 }
 
@@ -98,12 +105,23 @@ impl Link {
 }
 
 impl RaftNetwork<Types> for Link {
+    /// The answer counts when this node has on disk what it asked about: see [`super::voters`]. A
+    /// node whose log fails asks nobody, so that the others choose another leader.
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> std::result::Result<AppendEntriesResponse<NodeId>, RpcError> {
-        self.ask(Kind::Append, &rpc, option.hard_ttl()).await.map_err(Failed::rpc)
+        if let Some(failed) = self.log.failure() {
+            return Err(Failed::Silent(failed).rpc());
+        }
+        let asked_about = self.log.written();
+        let answer = self.ask(Kind::Append, &rpc, option.hard_ttl()).await.map_err(Failed::rpc)?;
+        if promises(&answer) {
+            let synced = self.log.wait_synced(asked_about).await;
+            synced.map_err(|failed| Failed::Silent(failed).rpc())?;
+        }
+        Ok(answer)
     }
 
     async fn vote(
@@ -125,6 +143,14 @@ impl RaftNetwork<Types> for Link {
             sent = self.send_file(vote, snapshot.meta, snapshot.snapshot.path) => sent,
             closed = cancel => Err(StreamingError::Closed(closed)),
         }
+    }
+}
+
+/// Whether the member says that it has something on disk.
+pub fn promises(answer: &AppendEntriesResponse<NodeId>) -> bool {
+    match answer {
+        AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => true,
+        AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
     }
 }
 
