@@ -93,13 +93,16 @@ fn looks(root: &Path, sizes: &Sizes, side: Side, report: &mut Report) {
 
 /// The median time of one call, in microseconds: what waits for a disk now and then does not hide the usual case.
 fn each(count: u64, mut call: impl FnMut(u64)) -> f64 {
-    let mut times: Vec<_> = (0..count)
-        .map(|n| {
-            let begin = now();
-            call(n);
-            begin.elapsed().as_secs_f64() * 1e6
-        })
-        .collect();
+    median((0..count).map(|n| microseconds(|| call(n))).collect())
+}
+
+pub fn microseconds(call: impl FnOnce()) -> f64 {
+    let begin = now();
+    call();
+    begin.elapsed().as_secs_f64() * 1e6
+}
+
+pub fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

@@ -189,7 +189,7 @@ impl TaskThread {
         if SimThreads::are_here() {
             return Ok(Self { handle: Handle::current(), stop: None, thread: None });
         }
-        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::io("starting a runtime", error))?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();

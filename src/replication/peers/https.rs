@@ -1,4 +1,5 @@
-//! The transport over HTTP/2 and TLS: one connection a peer, opened when it is needed.
+//! The transport over HTTP/2 and TLS: two connections a peer, one for what orders changes and one for the
+//! rest, opened when they are needed.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ const WINDOW: u32 = 32 << 20;
 /// Carries messages for one node.
 pub struct Https {
     identity: Identity,
-    /// Where connections are looked after.
+    /// Where the connections for the rest are looked after.
     runtime: Handle,
     peers: Mutex<HashMap<NodeId, Peer>>,
 }
@@ -38,7 +39,10 @@ pub struct Https {
 #[derive(Clone)]
 struct Peer {
     address: String,
-    client: Client,
+    /// Its connection belongs to the thread that asks first, the one of the log: no other thread has to
+    /// wake for a change to be sent.
+    order: Client,
+    rest: Client,
 }
 
 impl Https {
@@ -54,23 +58,24 @@ impl Transport for Https {
             let error = Error::Unreachable(format!("node {to}: its address is not known"));
             return Box::pin(std::future::ready(Err(error)));
         };
-        let request = peer
-            .client
+        let client = if kind.is_order() { &peer.order } else { &peer.rest };
+        let request = client
             .post(format!("https://{}{}", self.identity.host(to), kind.path()))
             .header(NODE_HEADER, self.identity.node)
             .header(PROTOCOL_HEADER, PROTOCOL)
             .timeout(within)
             .body(body);
-        // The callers have runtimes of their own, without sockets.
-        let sent = self.runtime.spawn(async move { answer(request.send().await?, kind).await });
+        let sent = async move { answer(request.send().await?, kind).await };
+        let failed = move |failure: Failure| {
+            Error::Unreachable(format!("node {to} at {}: {failure}", peer.address))
+        };
+        if kind.is_order() {
+            return Box::pin(async move { sent.await.map_err(failed) });
+        }
+        let sent = self.runtime.spawn(sent);
         Box::pin(async move {
-            let failed =
-                |what: String| Error::Unreachable(format!("node {to} at {}: {what}", peer.address));
-            match sent.await {
-                Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(failure)) => Err(failed(failure.to_string())),
-                Err(_) => Err(Error::ShuttingDown),
-            }
+            let sent = sent.await.map_err(|_| Error::ShuttingDown)?;
+            sent.map_err(failed)
         })
     }
 
@@ -79,9 +84,10 @@ impl Transport for Https {
         if peers.get(&node).is_some_and(|known| known.address == address) {
             return;
         }
-        match client((*self.identity.client).clone(), address) {
-            Ok(client) => {
-                peers.insert(node, Peer { address: address.to_owned(), client });
+        let client = || client((*self.identity.client).clone(), address);
+        match client().and_then(|order| Ok((order, client()?))) {
+            Ok((order, rest)) => {
+                peers.insert(node, Peer { address: address.to_owned(), order, rest });
             }
             Err(error) => log::error!("node {node} at {address} cannot be talked to: {error}"),
         }

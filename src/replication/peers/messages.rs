@@ -78,6 +78,12 @@ impl Kind {
         }
     }
 
+    /// Whether it orders changes: such messages are small, everybody waits for them, and they must not
+    /// wait behind chunks.
+    pub fn is_order(self) -> bool {
+        matches!(self, Self::Append | Self::Vote | Self::Propose | Self::ReadIndex)
+    }
+
     /// Bytes that a message of this kind, or its answer, has at most.
     pub fn limit(self) -> usize {
         match self {
