@@ -11,7 +11,7 @@ use super::operate::ask_node;
 use super::output::{Exit, Output};
 use crate::config::Period;
 use crate::error::Result;
-use crate::node::{ClusterStatus, Fate, MemberStatus, NodeState, Role};
+use crate::node::{ClusterStatus, ClusterView, Fate, MemberStatus, NodeState, Role};
 use crate::types::NodeId;
 
 #[derive(Debug, Subcommand)]
@@ -86,7 +86,7 @@ impl Verb {
             }
             Self::Status(All { settings }) => {
                 let status = ask_node(settings, async |node| node.cluster().await)?;
-                let healthy = status.healthy;
+                let healthy = status.status.healthy;
                 output.show(&Shown(status))?;
                 Ok(if healthy { Exit::Done } else { Exit::Failed })
             }
@@ -134,16 +134,21 @@ impl fmt::Display for Decided {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Shown(ClusterStatus);
+struct Shown(ClusterView);
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ClusterStatus { health, cluster, term, members, .. } = &self.0;
+        let ClusterStatus { health, cluster, term, members, .. } = &self.0.status;
         writeln!(f, "{health}")?;
         writeln!(f, "cluster {cluster}, term {term}")?;
         let widest = members.iter().map(|member| member.address.len()).max().unwrap_or(0);
         for member in members {
             line(f, member, widest)?;
+            let known = self.0.versions.iter().find(|version| version.node == member.node);
+            match known {
+                Some(known) => writeln!(f, ", version {}", known.about.version)?,
+                None => writeln!(f)?,
+            }
         }
         Ok(())
     }
@@ -172,8 +177,5 @@ fn line(f: &mut fmt::Formatter<'_>, member: &MemberStatus, widest: usize) -> fmt
         total => format!(", {} of {} free", HumanBytes(member.disk_free), HumanBytes(total)),
     };
     let (node, address) = (member.node, &member.address);
-    writeln!(
-        f,
-        "{node:>15}  {address:widest$}  {role:7}  applied {applied}{lag}{disk}{state}{heard}"
-    )
+    write!(f, "{node:>15}  {address:widest$}  {role:7}  applied {applied}{lag}{disk}{state}{heard}")
 }

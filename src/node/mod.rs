@@ -28,7 +28,7 @@ pub use panics::log_panics;
 pub use probe::probe_table;
 pub use progress::{OnCheck, OnOpen, Phase, Progress};
 pub use serve::{Ready, Wanted, runtime, serve};
-pub use status::Status;
+pub use status::{ClusterView, Status};
 
 pub use crate::meta::NodeState;
 pub use crate::replication::{ClusterStatus, CopyCounts, MemberStatus, Role, Wanting};

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ClusterView;
 use super::admin::Client;
 use super::fsck::{LeftOver, Report};
 use super::progress::{OnCheck, OnOpen};
@@ -10,7 +11,6 @@ use super::status::Status;
 use super::store::Store;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::replication::ClusterStatus;
 use crate::types::{BucketName, KeyId, NodeId, Rights};
 use crate::vfs::{BucketInfo, Caller, FileInfo, KeyInfo, KeyState, KeyWithSecret, NewKey};
 
@@ -209,7 +209,7 @@ impl Operator {
     }
 
     /// How the cluster is; only a running node knows.
-    pub async fn cluster(&mut self) -> Result<ClusterStatus> {
+    pub async fn cluster(&mut self) -> Result<ClusterView> {
         match self {
             Self::Running(client) => client.get("/cluster").await,
             Self::Stopped(_) => Err(not_running()),

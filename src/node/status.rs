@@ -9,8 +9,16 @@ use super::fsck::DamagedChunk;
 use super::scrub::Scrubber;
 use super::store::Store;
 use crate::error::Result;
-use crate::replication::{self, CopyCounts, Wanting};
+use crate::replication::{self, ClusterStatus, CopyCounts, NodeVersion, Wanting};
 use crate::types::ChunkId;
+
+/// How the cluster is, and what its nodes run, as far as they say it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterView {
+    #[serde(flatten)]
+    pub status: ClusterStatus,
+    pub versions: Vec<NodeVersion>,
+}
 
 /// Sizes in bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]

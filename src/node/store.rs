@@ -17,7 +17,9 @@ use crate::env::{Clock, Disk, RealDisk, SystemClock};
 use crate::error::{Error, Result};
 use crate::meta::{EngineKind, Probe};
 use crate::metrics::MeteredDisk;
-use crate::replication::{ChunkServer, Copies, Options, PeerSettings, Peers, Repair, Replica};
+use crate::replication::{
+    ChunkServer, Copies, Options, PROTOCOL, PeerSettings, Peers, Repair, Replica,
+};
 use crate::vfs::{ChangeHub, Settings, Vfs};
 
 /// The layers over one data directory, open for work. [`Store::close`] ends it in order; dropping
@@ -71,9 +73,10 @@ pub fn replica_options(config: &Config) -> Result<Options> {
     options.probe = Probe::own_program();
     options.timeout = config.replication_timeout.to_duration();
     options.secrets = vec![(secrets::FILE.into(), secrets::path(&data_dir))];
-    options.peers = config
-        .peers_listen
-        .map(|listen| Peers::Https(PeerSettings { listen, address: config.peers_address.clone() }));
+    options.peers = config.peers_listen.map(|listen| {
+        let address = config.peers_address.clone();
+        Peers::Https(PeerSettings { listen, address, protocol: PROTOCOL })
+    });
     Ok(options)
 }
 

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
 use super::copies::{ChunkPeers, ChunkServer, RemoteChunks};
 use super::files;
 use super::members::{ClusterStatus, Council, Invitation, Living, Service, admit_until_member};
 use super::options::{OnProgress, Options, Progress};
-use super::peers::Credentials;
+use super::peers::{About, Credentials, Kind, call};
 use super::replica::Replica;
 use super::start::Opened;
 use super::store::StoreDir;
@@ -17,6 +20,16 @@ use crate::types::NodeId;
 
 /// Between two words about a quorum that is waited for.
 const STILL_WAITING: Duration = Duration::from_secs(10);
+/// How long a node may take to say what it runs.
+const ABOUT_MAX: Duration = Duration::from_secs(1);
+
+/// A member and what it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeVersion {
+    pub node: NodeId,
+    #[serde(flatten)]
+    pub about: About,
+}
 
 impl Replica {
     /// What the node proves itself with; a node that is about to have its first peer makes it.
@@ -114,6 +127,30 @@ impl Replica {
     /// How the cluster and its members are.
     pub async fn cluster_status(&self) -> ClusterStatus {
         self.cluster.census(&self.node.cluster, &self.leases).await
+    }
+
+    /// What the members run, of those that answer soon; one of a version before does not know the question.
+    pub async fn versions(&self) -> Vec<NodeVersion> {
+        let others = self.cluster.members().into_iter().filter(|(node, _)| *node != self.node.node);
+        let mut asked = JoinSet::new();
+        for (node, address) in others {
+            let transport = Arc::clone(&self.cluster.transport);
+            transport.learn(node, &address);
+            asked.spawn(async move {
+                let about = call(&*transport, node, Kind::About, &(), ABOUT_MAX).await;
+                (node, about)
+            });
+        }
+        let mut versions = vec![NodeVersion { node: self.node.node, about: About::this() }];
+        for (node, about) in asked.join_all().await {
+            match about {
+                Ok(Ok(about)) => versions.push(NodeVersion { node, about }),
+                Ok(Err(denied)) => log::debug!("node {node} does not say what it runs: {denied:?}"),
+                Err(error) => log::debug!("what it runs: {error}"),
+            }
+        }
+        versions.sort_by_key(|version| version.node);
+        versions
     }
 
     /// A token with which one new node may join within `good_for`.

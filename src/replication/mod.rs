@@ -36,9 +36,11 @@ pub use copies::{
 };
 pub use log::LogOptions;
 pub use members::{ClusterStatus, Invitation, MemberStatus, Role, ask_to_join};
+pub use membership::NodeVersion;
 pub use options::{Birth, OnProgress, Options, Progress};
 pub use peers::{
-    Answer, Credentials, Handler, Joined, Kind, PeerSettings, Peers, Plugged, Sender, Transport,
+    About, Answer, Credentials, Handler, Joined, Kind, PROTOCOL, PeerSettings, Peers, Plugged,
+    Sender, Transport,
 };
 pub use proposer::Wait;
 pub use raft::Listener;

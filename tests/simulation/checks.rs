@@ -11,8 +11,8 @@ use super::clients::{
     APPENDED, CLIENTS, COUNTER, RECORD, names, parse, read_file, read_object, record,
 };
 use super::ledger::Ledger;
-use super::node::{Node, Parts};
-use super::world::FLIPS;
+use super::node::{FACTOR, Node, Parts};
+use super::world::{FLIPS, PLACES};
 
 /// Whether a start failed in a way that does not mend itself.
 pub fn needs_somebody(error: &Error) -> bool {
@@ -42,7 +42,7 @@ pub async fn read_all(
 ) -> Result<BTreeMap<String, Option<Vec<u8>>>, String> {
     let mut found = BTreeMap::new();
     let mut whole = BTreeMap::new();
-    for name in (0..3 * CLIENTS).flat_map(names) {
+    for name in (0..PLACES * CLIENTS).flat_map(names) {
         let since = ledger.lock().acknowledged(&name);
         let of_name = |error: Error| format!("{name}: {error}");
         let as_object = read_object(&node.vfs, &name).await.map(|(_, bytes)| bytes);
@@ -139,9 +139,9 @@ pub fn has_what_is_recorded(id: NodeId, parts: &Parts) -> Result<(), String> {
 ///
 /// # Errors
 /// What is still to be done.
-pub fn at_rest(nodes: &[Node]) -> Result<(), String> {
+pub fn at_rest<'a>(nodes: impl Iterator<Item = (usize, &'a Node)>) -> Result<(), String> {
     let mut tables = Vec::new();
-    for (place, node) in nodes.iter().enumerate() {
+    for (place, node) in nodes {
         let parts = node.parts().ok_or_else(|| format!("node {} is down", node.id))?;
         let view = parts.replica.table().view();
         let failed = |error: Error| format!("node {}: {error}", node.id);
@@ -174,8 +174,11 @@ fn check_chunks(node: &Node, parts: &Parts, view: &View<'_>, flips: bool) -> Res
     }
     let (mut recorded, mut files) = (BTreeSet::new(), BTreeSet::new());
     for (id, record) in view.chunks(None, 100_000).map_err(failed)? {
-        if record.references == 0 || !record.stored_on.contains(&node.id) {
+        if record.references == 0 || record.stored_on.len() != usize::from(FACTOR) {
             return Err(format!("chunk {id} is {record:?}"));
+        }
+        if !record.stored_on.contains(&node.id) {
+            continue;
         }
         if let Err(error) = parts.chunks.verify(id) {
             if flips {

@@ -11,6 +11,9 @@ use super::world::{FLIPS, World};
 impl World {
     /// Something fails, or gets better.
     pub fn strike(&mut self) {
+        if self.has_changes && self.chance.chance(30) {
+            return self.change_members();
+        }
         let place = self.chance.below(self.nodes.len() as u64) as usize;
         match self.chance.below(100) {
             0..14 => self.kill(place),

@@ -7,6 +7,7 @@ mod clients;
 mod faults;
 mod ledger;
 mod machine;
+mod members;
 mod net;
 mod node;
 mod world;

@@ -21,7 +21,8 @@ use super::net::{Net, address};
 /// Small, so that little data crosses many chunks.
 pub const CHUNK: u64 = 64 << 10;
 pub const TICK: Duration = Duration::from_millis(1);
-const FACTOR: u8 = 3;
+/// Copies of each chunk.
+pub const FACTOR: u8 = 3;
 const CHUNKS: &str = "/store/chunks";
 /// How long a node waits for others: as configured it is longer, and here time is dear.
 pub const PATIENCE: Duration = Duration::from_secs(4);

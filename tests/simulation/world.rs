@@ -11,11 +11,16 @@ use parking_lot::Mutex;
 use super::checks;
 use super::clients::{CLIENTS, Client, WHO, bucket_name};
 use super::ledger::Ledger;
+use super::members::Leaving;
 use super::net::Net;
 use super::node::{Node, Parts};
 
 /// Ticks that something may take which nothing stands in the way of.
 const SOON: u64 = 120_000;
+/// Nodes that there are at most.
+pub const PLACES: u64 = 4;
+/// Between two steps of a node that leaves.
+const STEP: u64 = 200;
 /// The node whose chunk files go bad now and then.
 pub const FLIPS: usize = 1;
 /// Between two looks at what must hold at all times.
@@ -59,15 +64,22 @@ pub struct World {
     tables: BTreeMap<u64, u32>,
     /// When a node that is down starts again.
     pub due: BTreeMap<usize, u64>,
+    /// Whether nodes come and go in this world.
+    pub has_changes: bool,
+    pub leaving: Option<Leaving>,
+    /// By place: who was removed.
+    pub gone: Option<usize>,
 }
 
 impl World {
     pub fn new(seed: u64) -> Self {
         let net = Net::new(seed ^ 0x6e65_7400);
         let (first, cluster) = Node::first(seed, &net);
+        let mut chance = Seeded::new(seed);
+        let has_changes = chance.chance(25);
         Self {
             seed,
-            chance: Seeded::new(seed),
+            chance,
             net,
             nodes: vec![first],
             ledger: Ledger::default(),
@@ -79,6 +91,9 @@ impl World {
             leaders: BTreeMap::new(),
             tables: BTreeMap::new(),
             due: BTreeMap::new(),
+            has_changes,
+            leaving: None,
+            gone: None,
         }
     }
 
@@ -170,7 +185,7 @@ impl World {
                     bucket,
                     ledger: Arc::clone(&ledger),
                     chance: Seeded::new(seed ^ which << 32),
-                    clients: 3 * CLIENTS,
+                    clients: PLACES * CLIENTS,
                     at_rest: Arc::clone(&at_rest),
                     violated: Arc::new(move |what| violations.lock().push(what)),
                 };
@@ -194,6 +209,9 @@ impl World {
                 .map(|(place, _)| *place)
                 .collect();
             due.into_iter().for_each(|place| self.start(place));
+            if self.tick.is_multiple_of(STEP) {
+                self.go_on_leaving();
+            }
             if self.tick.is_multiple_of(LOOK_EVERY) {
                 self.look();
             }
@@ -226,6 +244,11 @@ impl World {
             let node = &self.nodes[place];
             if let Some(error) = node.failure() {
                 let (id, is_ailing) = (node.id, node.is_ailing);
+                if self.is_removed(id) {
+                    // It was told so, and has ended.
+                    self.nodes[place].kill();
+                    continue;
+                }
                 if !is_ailing && checks::needs_somebody(&error) {
                     return self.violated(format!("node {id} does not start: {error}"));
                 }
@@ -274,13 +297,16 @@ impl World {
         self.tell("all is healed, and everybody rests".into());
         self.at_rest.store(true, Ordering::Relaxed);
         self.net.heal();
+        if self.nodes.len() > 3 && self.chance.chance(50) {
+            self.change_members();
+        }
         for place in 0..self.nodes.len() {
             self.nodes[place].disk.set_capacity(1 << 40);
             if self.nodes[place].is_ailing && self.nodes[place].is_up() {
                 self.nodes[place].kill();
             }
             self.nodes[place].is_ailing = false;
-            if !self.nodes[place].is_up() {
+            if !self.nodes[place].is_up() && Some(place) != self.gone {
                 self.start(place);
             }
         }
@@ -288,15 +314,23 @@ impl World {
 
     /// The cluster comes to rest by itself, and nothing is missing.
     fn settle(&mut self) {
+        self.wait("the node that leaves to be removed", |world| world.leaving.is_none());
+        if let Some(place) = self.gone
+            && self.nodes[place].is_up()
+        {
+            self.nodes[place].kill();
+        }
         // Each client has one.
         self.wait("all clients to end", |world| Arc::strong_count(&world.at_rest) == 1);
-        self.wait("all nodes serve", |world| world.nodes.iter().all(|node| node.parts().is_some()));
+        self.wait("all nodes serve", |world| {
+            world.members().all(|(_, node)| node.parts().is_some())
+        });
         let bucket = (*self.bucket.lock()).expect("the bucket");
         let begin = |node: &Node| {
             let (parts, ledger) = (node.parts()?, Arc::clone(&self.ledger));
             Some((node.id, node.begin(checks::read_all(parts, bucket, ledger))))
         };
-        let looks: Vec<_> = self.nodes.iter().filter_map(begin).collect();
+        let looks: Vec<_> = self.members().filter_map(|(_, node)| begin(node)).collect();
         self.wait("everything to be read", |_| looks.iter().all(|look| look.1.lock().is_some()));
         let mut found = Vec::new();
         for (id, look) in looks {
@@ -311,7 +345,7 @@ impl World {
         }
         let end = self.tick + SOON;
         while self.is_sound() {
-            match checks::at_rest(&self.nodes) {
+            match checks::at_rest(self.members()) {
                 Ok(()) => return,
                 Err(why) if self.tick > end => self.violated(format!("no rest: {why}")),
                 Err(_) => self.pass(200),

@@ -24,6 +24,9 @@ use crate::types::{ChunkId, NodeId};
 const PAUSE: Duration = Duration::from_secs(2);
 /// Rounds between two looks at all files.
 const INVENTORY_EVERY: u64 = 6 * 3600 / PAUSE.as_secs();
+/// Rounds after a survey until the files are looked at: what was written by the table before it may
+/// still arrive, and is recorded elsewhere.
+const INVENTORY_AFTER: u64 = 30 / PAUSE.as_secs();
 /// Errands taken up at a time; what came of them is told with one mutation.
 const PAGE: usize = 256;
 /// Copies made at the same time: the disk and the network are others' too.
@@ -58,6 +61,8 @@ struct State {
     /// How far the survey was in the last round.
     surveyed: Option<(u64, Survey)>,
     rounds: u64,
+    /// The round in which the files are looked at, besides the usual ones.
+    inventory_at: u64,
 }
 
 /// Copies that are still to be made or given up, at most a million counted.
@@ -151,7 +156,7 @@ impl Repair {
         };
         self.survey().await?;
         self.tell_landed().await?;
-        if rounds % INVENTORY_EVERY == 1 {
+        if rounds % INVENTORY_EVERY == 1 || rounds == self.state.lock().inventory_at {
             self.take_inventory().await?;
         }
         self.lose_suspects().await?;
@@ -171,7 +176,7 @@ impl Repair {
     async fn survey(&self) -> Result<()> {
         let placement = self.copies.table.view().placement()?;
         let at = (placement.epoch, placement.survey);
-        let before = self.state.lock().surveyed.replace(at);
+        let before = self.note_survey(at);
         if placement.survey == Survey::Done {
             return Ok(());
         }
@@ -181,6 +186,16 @@ impl Repair {
             while self.propose(Mutation::Survey { epoch }).await? == Outcome::More(true) {}
         }
         Ok(())
+    }
+
+    /// Returns how far it was in the round before.
+    fn note_survey(&self, at: (u64, Survey)) -> Option<(u64, Survey)> {
+        let mut state = self.state.lock();
+        let before = state.surveyed.replace(at);
+        if at.1 == Survey::Done && before.is_some_and(|before| before != at) {
+            state.inventory_at = state.rounds + INVENTORY_AFTER;
+        }
+        before
     }
 
     /// Tells of copies that landed after their chunk was named.

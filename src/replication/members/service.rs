@@ -19,7 +19,7 @@ use crate::meta::{Request, codec};
 use crate::replication::copies::ChunkServer;
 use crate::replication::log::Log;
 use crate::replication::peers::{
-    Answer, Credentials, Denied, Handler, Joined, Kind, Proposed, Sender,
+    About, Answer, Credentials, Denied, Handler, Joined, Kind, Proposed, Sender,
 };
 use crate::replication::proposer::Proposer;
 use crate::replication::raft::promises;
@@ -90,6 +90,7 @@ impl Service {
             Kind::Alive => reply(&self.alive(from, &parse(&body)?).await),
             Kind::Admit => reply(&self.admit(from, &parse(&body)?).await),
             Kind::Census => reply(&self.census()),
+            Kind::About => reply(&Ok::<_, Denied>(About::this())),
             Kind::ChunkSend | Kind::ChunkRead | Kind::ChunkFetch | Kind::ChunkWhich => {
                 self.answer_about_chunks(kind, body).await
             }

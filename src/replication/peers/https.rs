@@ -13,14 +13,14 @@ use reqwest::{Client, Response, StatusCode};
 use tokio::runtime::Handle;
 
 use super::credentials::{self, Identity};
-use super::messages::{Kind, PROTOCOL};
+use super::messages::Kind;
 use super::transport::{Answer, Transport};
 use crate::error::{Error, Result};
 use crate::types::NodeId;
 
 /// Names the sender; its certificate has to agree.
 pub const NODE_HEADER: &str = "x-bucketfs-node";
-/// [`PROTOCOL`] of the sender.
+/// [`Kind::since`] of the message.
 pub const PROTOCOL_HEADER: &str = "x-bucketfs-protocol";
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// A connection that is silent so long is asked for a sign of life.
@@ -62,7 +62,7 @@ impl Transport for Https {
         let request = client
             .post(format!("https://{}{}", self.identity.host(to), kind.path()))
             .header(NODE_HEADER, self.identity.node)
-            .header(PROTOCOL_HEADER, PROTOCOL)
+            .header(PROTOCOL_HEADER, kind.since())
             .timeout(within)
             .body(body);
         let sent = async move { answer(request.send().await?, kind).await };
@@ -108,7 +108,7 @@ pub async fn ask_as_stranger(
     let client = client(credentials::stranger(authority)?, address)?;
     let request = client
         .post(format!("https://{host}{}", kind.path()))
-        .header(PROTOCOL_HEADER, PROTOCOL)
+        .header(PROTOCOL_HEADER, kind.since())
         .timeout(within)
         .body(body);
     let asked = async { answer(request.send().await?, kind).await };

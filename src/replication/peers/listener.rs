@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::credentials::Identity;
 use super::https::{NODE_HEADER, PROTOCOL_HEADER};
-use super::messages::{Kind, PROTOCOL};
+use super::messages::Kind;
 use super::transport::{Handler, Sender};
 use crate::error::{Error, Result};
 use crate::types::NodeId;
@@ -36,6 +36,7 @@ const WINDOW: u32 = 32 << 20;
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    protocol: u16,
 }
 
 /// Answers until it is dropped.
@@ -52,11 +53,11 @@ impl Drop for Listening {
 impl Listener {
     /// # Errors
     /// [`Error::Io`] when the address is taken or not this machine's.
-    pub async fn bind(address: SocketAddr) -> Result<Self> {
+    pub async fn bind(address: SocketAddr, protocol: u16) -> Result<Self> {
         let failed = |error| Error::io(format!("listening for peers at {address}"), error);
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, protocol })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -65,20 +66,30 @@ impl Listener {
 
     /// Begins to answer with `handler`, as the node of `identity`.
     pub fn answer(self, identity: Identity, handler: Arc<dyn Handler>) -> Listening {
-        Listening { task: tokio::spawn(accept(self.socket, identity, handler)) }
+        let node = Answering { identity, handler, protocol: self.protocol };
+        Listening { task: tokio::spawn(accept(self.socket, node)) }
     }
 }
 
-async fn accept(socket: TcpListener, identity: Identity, handler: Arc<dyn Handler>) {
+/// The node that answers.
+#[derive(Clone)]
+struct Answering {
+    identity: Identity,
+    handler: Arc<dyn Handler>,
+    /// Messages of later protocols are refused.
+    protocol: u16,
+}
+
+async fn accept(socket: TcpListener, node: Answering) {
     // Connections end with the listener, not some time later.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             accepted = socket.accept() => match accepted {
                 Ok((stream, from)) => {
-                    let (identity, handler) = (identity.clone(), Arc::clone(&handler));
+                    let node = node.clone();
                     connections.spawn(async move {
-                        if let Err(what) = serve(stream, identity, handler).await {
+                        if let Err(what) = serve(stream, node).await {
                             log::debug!("a connection from {from} ended: {what}");
                         }
                     });
@@ -96,15 +107,14 @@ async fn accept(socket: TcpListener, identity: Identity, handler: Arc<dyn Handle
 
 async fn serve(
     stream: TcpStream,
-    identity: Identity,
-    handler: Arc<dyn Handler>,
+    node: Answering,
 ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let acceptor = TlsAcceptor::from(Arc::clone(&identity.server));
+    let acceptor = TlsAcceptor::from(Arc::clone(&node.identity.server));
     let stream = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await??;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificate = certificates.first().map(|first| first.clone().into_owned());
-    let peer = Arc::new(Connected { identity, certificate, handler });
+    let peer = Arc::new(Connected { node, certificate });
     let mut routes = Router::new();
     for kind in Kind::ALL {
         let handle = move |State(peer): State<Arc<Connected>>, request: Request| async move {
@@ -125,9 +135,8 @@ async fn serve(
 
 /// One connection: who is at its other end does not change.
 struct Connected {
-    identity: Identity,
+    node: Answering,
     certificate: Option<CertificateDer<'static>>,
-    handler: Arc<dyn Handler>,
 }
 
 impl Connected {
@@ -144,7 +153,7 @@ impl Connected {
             }
             Err(_) => return (StatusCode::REQUEST_TIMEOUT, "too slow").into_response(),
         };
-        match Arc::clone(&self.handler).handle(sender, kind, body).await {
+        match Arc::clone(&self.node.handler).handle(sender, kind, body).await {
             Ok(answer) => Response::new(Body::from(answer)),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         }
@@ -156,13 +165,17 @@ impl Connected {
         headers: &HeaderMap,
     ) -> std::result::Result<Sender, (StatusCode, String)> {
         let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
-        if number(PROTOCOL_HEADER) != Some(PROTOCOL.into()) {
-            let what = format!("this node speaks protocol {PROTOCOL}: run the same version");
+        let known = 1..=u64::from(self.node.protocol);
+        if !number(PROTOCOL_HEADER).is_some_and(|protocol| known.contains(&protocol)) {
+            let what = format!(
+                "this node speaks protocols up to {}: run a newer version on it",
+                self.node.protocol
+            );
             return Err((StatusCode::UPGRADE_REQUIRED, what));
         }
         let claimed: Option<NodeId> = number(NODE_HEADER);
         match (&self.certificate, claimed) {
-            (Some(certificate), Some(node)) if self.identity.is_node(certificate, node) => {
+            (Some(certificate), Some(node)) if self.node.identity.is_node(certificate, node) => {
                 Ok(Sender::Node(node))
             }
             _ if kind.is_open() => Ok(Sender::Stranger),

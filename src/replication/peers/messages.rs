@@ -12,6 +12,7 @@
 //! | admit | `/admit` | address of a node that has joined → nothing, when it is a member |
 //! | join | `/join` | secret of an invitation → [`Joined`] |
 //! | census | `/census` | nothing → how all members are |
+//! | about | `/about` | nothing → [`About`] |
 //! | chunk … | `/chunk/…` | see `replication/copies/remote.rs` |
 
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,12 @@ use crate::replication::types::{SnapshotMeta, Vote};
 use crate::types::NodeId;
 use crate::types::limits::MESSAGE_MAX;
 
-/// Of all that is said between nodes. A node refuses others, by name.
-pub const PROTOCOL: u16 = 1;
+/// The newest form of what is said between nodes that this one knows; 2 has `about`.
+///
+/// Each message says from which protocol its form is, and a node takes those up to its own: nodes of this
+/// version and of those before are one cluster. What gets another form becomes another kind, and is
+/// asked for the old way where the new one is refused.
+pub const PROTOCOL: u16 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -41,10 +46,11 @@ pub enum Kind {
     ChunkRead,
     ChunkFetch,
     ChunkWhich,
+    About,
 }
 
 impl Kind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Append,
         Self::Vote,
         Self::SnapshotPart,
@@ -58,6 +64,7 @@ impl Kind {
         Self::ChunkRead,
         Self::ChunkFetch,
         Self::ChunkWhich,
+        Self::About,
     ];
 
     pub fn path(self) -> &'static str {
@@ -75,6 +82,7 @@ impl Kind {
             Self::ChunkRead => "/chunk/read",
             Self::ChunkFetch => "/chunk/fetch",
             Self::ChunkWhich => "/chunk/which",
+            Self::About => "/about",
         }
     }
 
@@ -95,7 +103,16 @@ impl Kind {
             | Self::Alive
             | Self::Admit
             | Self::Join
-            | Self::Census => SMALL_MAX,
+            | Self::Census
+            | Self::About => SMALL_MAX,
+        }
+    }
+
+    /// The first protocol that has it.
+    pub fn since(self) -> u16 {
+        match self {
+            Self::About => 2,
+            _ => 1,
         }
     }
 
@@ -109,6 +126,19 @@ const SMALL_MAX: usize = 64 << 10;
 /// `REAP_IDS_MAX` ids.
 const IDS_MAX: usize = 256 << 10;
 const _: () = assert!(Range::MAX as usize + SMALL_MAX < MESSAGE_MAX);
+
+/// What a node runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    pub version: String,
+    pub protocol: u16,
+}
+
+impl About {
+    pub fn this() -> Self {
+        Self { version: env!("CARGO_PKG_VERSION").into(), protocol: PROTOCOL }
+    }
+}
 
 /// Why a node did not do what it was asked, as far as the asker can do something about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,6 @@ mod transport;
 pub use call::call;
 pub use credentials::{Credentials, host};
 pub use https::ask_as_stranger;
-pub use messages::{Denied, Joined, Kind, Proposed, SnapshotPart};
+pub use messages::{About, Denied, Joined, Kind, PROTOCOL, Proposed, SnapshotPart};
 pub use plug::{PeerSettings, Peers, Plugged};
 pub use transport::{Answer, Handler, Sender, Transport};

@@ -9,6 +9,8 @@ use tokio::runtime::Handle;
 use super::credentials::Credentials;
 use super::https::Https;
 use super::listener::Listener;
+#[cfg(doc)]
+use super::messages::PROTOCOL;
 use super::transport::{Handler, NoPeers, Transport};
 use crate::error::Result;
 use crate::types::NodeId;
@@ -25,6 +27,8 @@ pub struct PeerSettings {
     pub listen: SocketAddr,
     /// Where the others find this node, `HOST:PORT`; `None`: where it listens.
     pub address: Option<String>,
+    /// [`PROTOCOL`], or less to be a node of a version before.
+    pub protocol: u16,
 }
 
 /// Answers the messages of others from when it is called until what it returns is dropped.
@@ -61,7 +65,7 @@ impl Peers {
             Self::Wired(plug) => Ok(plug(node)),
             Self::Https(settings) => {
                 let identity = credentials.identity(cluster, node)?;
-                let listener = Listener::bind(settings.listen).await?;
+                let listener = Listener::bind(settings.listen, settings.protocol).await?;
                 let address = settings.address.clone();
                 let address = address.unwrap_or_else(|| listener.address().to_string());
                 let transport = Arc::new(Https::new(identity.clone(), Handle::current()));

@@ -6,6 +6,7 @@ mod faults;
 mod sessions;
 mod snapshots;
 mod starting;
+mod upgrade;
 mod wires;
 
 use std::path::Path;
