@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 
 use super::copies::{ChunkPeers, ChunkServer, RemoteChunks};
 use super::files;
-use super::members::{ClusterStatus, Council, Invitation, Living, Service, admit_until_member};
+use super::members::{
+    ClusterStatus, Council, Invitation, Living, Service, admit_until_member, tell_address,
+};
 use super::options::{OnProgress, Options, Progress};
 use super::peers::{About, Credentials, Kind, call};
 use super::replica::Replica;
@@ -76,11 +78,16 @@ impl Replica {
         }
         let member = async {
             admit_until_member(&self.cluster, &self.address, contacts).await?;
+            let known = self.cluster.address_of(self.node.node);
+            if known.is_some_and(|known| known != self.address) {
+                tell_address(&self.cluster, &self.address).await;
+            }
             loop {
                 match self.barrier.pass().await {
                     Err(Error::NoQuorum(why)) => {
                         log::info!("waiting for a quorum: {why}");
                         self.cluster.require_membership().await?;
+                        tell_address(&self.cluster, &self.address).await;
                     }
                     passed => return passed,
                 }

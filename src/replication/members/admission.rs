@@ -28,6 +28,26 @@ pub enum Admission {
     AskAt(NodeId, String),
 }
 
+/// Tells the leader, through whoever answers, that this member is found at `address`: one that moved
+/// while it was stopped hears from nobody before.
+pub async fn tell_address(cluster: &Cluster, address: &str) {
+    let ask = AskForAdmission { address: address.to_owned() };
+    let others = cluster.members().into_iter().filter(|(node, _)| *node != cluster.node);
+    let mut contacts: Vec<(NodeId, String)> = others.collect();
+    let mut named = false;
+    while let Some((node, at)) = contacts.pop() {
+        cluster.transport.learn(node, &at);
+        match peers::call(&*cluster.transport, node, Kind::Admit, &ask, WITHIN).await {
+            Ok(Ok(Admission::Member)) => return,
+            Ok(Ok(Admission::AskAt(leader, at))) if !named => {
+                named = true;
+                contacts.push((leader, at));
+            }
+            answer => log::debug!("node {node} was told where this node is: {answer:?}"),
+        }
+    }
+}
+
 /// Asks `contacts`, and whom they name, until the log says that this node is a member.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ mod leaving;
 mod receiving;
 mod service;
 
-pub use admission::admit_until_member;
+pub use admission::{admit_until_member, tell_address};
 pub use barrier::Barrier;
 pub use census::{ClusterStatus, MemberStatus, Role};
 pub use council::Council;
@@ -104,7 +104,8 @@ impl Cluster {
         }
     }
 
-    fn address_of(&self, node: NodeId) -> Option<String> {
+    /// Where the log says that it is.
+    pub fn address_of(&self, node: NodeId) -> Option<String> {
         let metrics = self.raft.metrics();
         let membership = &metrics.borrow().membership_config;
         membership.membership().get_node(&node).map(|node| node.addr.clone())

@@ -176,7 +176,11 @@ impl Service {
                     .ok_or(Denied::NotLeader(Some(leader)));
             }
         }
-        if self.cluster.members().iter().any(|(node, _)| *node == from) {
+        if let Some((_, known)) = self.cluster.members().into_iter().find(|(node, _)| *node == from)
+        {
+            if known != asked.address {
+                self.cluster.set_address(from, &asked.address).await.map_err(failed)?;
+            }
             return Ok(Admission::Member);
         }
         let node = BasicNode::new(&asked.address);

@@ -3,10 +3,10 @@
 mod basics;
 mod cluster;
 mod faults;
+mod https;
 mod sessions;
 mod snapshots;
 mod starting;
-mod upgrade;
 mod wires;
 
 use std::path::Path;

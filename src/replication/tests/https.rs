@@ -1,4 +1,4 @@
-//! Nodes of this version and of the one before are one cluster, over the real transport.
+//! Clusters over the real transport: of nodes of this version and the one before, and of one that moves.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -100,4 +100,28 @@ async fn nodes_of_this_version_and_of_the_one_before_are_one_cluster() {
     }
     let known = third.replica.versions().await;
     assert_eq!(known.iter().filter(|known| known.node != 3).count(), 1);
+}
+
+/// A node that comes back at another address cannot be found by the leader: it tells the others where
+/// it is, before it hears anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_moved_is_found_again() {
+    let first = Member::found(PROTOCOL).await;
+    let second = Member::join(&first, 2, PROTOCOL).await;
+    let third = Member::join(&first, 3, PROTOCOL).await;
+    wait_for("three voters", || voters(&first.replica) == 3).await;
+    let mut moved = Vec::new();
+    for Member { disk, replica, options } in [third, first] {
+        let (id, before) = (replica.node(), replica.address().to_owned());
+        replica.stop().await.unwrap();
+        drop(replica);
+        let options = Options { peers: speaking(PROTOCOL, ANYWHERE).peers, ..options };
+        let replica = tokio::time::timeout(PATIENCE, open(&options, &disk)).await;
+        let replica = replica.expect("it starts in time").unwrap();
+        assert_ne!(replica.address(), before);
+        make_bucket(&replica, &format!("of-{id}"), Wait::Durable).await;
+        let found = (id, replica.address().to_owned());
+        wait_for("new address", || second.replica.cluster.members().contains(&found)).await;
+        moved.push(replica);
+    }
 }
