@@ -20,7 +20,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RUN_TOOLS := cc:gcc fusermount3:fuse3
 TEST_TOOLS := $(RUN_TOOLS) mount:mount mkfs.ext4:e2fsprogs rsync:rsync getfattr:attr getfacl:acl \
 	systemd-analyze:systemd rclone:rclone restic:restic s3cmd:s3cmd s3fs:s3fs virtualenv:virtualenv python3:python3-venv \
-	node:nodejs npm:npm nginx:nginx-light
+	node:nodejs npm:npm nginx:nginx-light fio:fio
 
 # The suites mount, so they run as root; they keep their mounts to themselves.
 ifneq ($(shell id -u),0)

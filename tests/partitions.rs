@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use support::cluster::{Cluster, contents};
+use support::fio::Fio;
 use support::links::Flow;
 use support::mounts::own_namespace;
 use support::rng::{Rng, number, seed};
@@ -77,6 +78,7 @@ fn a_fault_of_one_node_loses_nothing_and_heals() {
     let mut rng = Rng::new(seed(1));
     let mut cluster = Cluster::start_linked("partitions", NODES, &[]);
     fs::create_dir(cluster.path(0, "bucket")).unwrap();
+    fs::create_dir(cluster.path(0, "fio")).unwrap();
     let mut expected = BTreeMap::new();
     for round in 0..number("BUCKETFS_PARTITIONS", FAULTS.len() as u64) as usize {
         let fault = FAULTS[round % FAULTS.len()];
@@ -86,7 +88,7 @@ fn a_fault_of_one_node_loses_nothing_and_heals() {
             0 => leader,
             _ => rng.below(NODES as u64) as usize,
         };
-        let mut load = Load::start(&cluster, round);
+        let mut load = Load::start(&cluster, round, victim);
         fault.begin(&mut cluster, victim);
         let paused = load.wait_for_others(victim);
         println!("round {round}, {fault:?}, node {victim}, leader {leader}: pause {paused:?}");
@@ -99,30 +101,37 @@ fn a_fault_of_one_node_loses_nothing_and_heals() {
     }
 }
 
-/// A writer on each node.
+/// A writer on each node, one through the S3 endpoint of one of them, and fio beside it where nothing happens.
 struct Load {
-    writers: Vec<Writer>,
+    /// By place.
+    writers: Vec<(usize, Writer)>,
+    fio: Option<Fio>,
 }
 
 impl Load {
     /// Returns when all write.
-    fn start(cluster: &Cluster, round: usize) -> Self {
-        let writer = |place| Writer::start(cluster.mount(place), place + 10 * round);
-        let writers: Vec<Writer> = (0..NODES).map(writer).collect();
+    fn start(cluster: &Cluster, round: usize, victim: usize) -> Self {
+        let writer = |place| (place, Writer::start(cluster.mount(place), place + 10 * round));
+        let mut writers: Vec<(usize, Writer)> = (0..NODES).map(writer).collect();
+        let by_s3 = round / 2 % NODES;
+        writers.push((by_s3, Writer::start_s3(cluster.s3(by_s3), 10 * round)));
+        let calm = (victim + 1) % NODES;
+        let fio = Fio::start(cluster.path(calm, &format!("fio/{round}")));
         until("the writers have begun", LIMIT, || {
-            writers.iter().all(|writer| writer.count() > 3).then_some(())
+            pause(Duration::from_millis(20));
+            writers.iter().all(|(_, writer)| writer.count() > 3).then_some(())
         });
-        Self { writers }
+        Self { writers, fio: Some(fio) }
     }
 
     /// Returns when the nodes that nothing happens to write again, with the time that took.
     fn wait_for_others(&self, victim: usize) -> Duration {
-        let counts = || self.writers.iter().map(Writer::count).collect::<Vec<_>>();
+        let counts = || self.writers.iter().map(|(_, writer)| writer.count()).collect::<Vec<_>>();
         let (begun, before) = (now(), counts());
         until("writes go on without it", LIMIT, || {
-            let grown =
-                |(place, (now, before)): (usize, (u64, &u64))| place == victim || now > before + 5;
-            counts().into_iter().zip(&before).enumerate().all(grown).then_some(())
+            let others = self.writers.iter().map(|(place, _)| *place != victim);
+            let mut pairs = counts().into_iter().zip(&before).zip(others);
+            pairs.all(|((now, before), is_other)| !is_other || now > before + 5).then_some(())
         });
         begun.elapsed()
     }
@@ -130,12 +139,14 @@ impl Load {
     fn wait_for_refusal(&self, victim: usize) {
         until("the node refuses what it cannot promise", LIMIT, || {
             pause(Duration::from_millis(20));
-            (self.writers[victim].failed() > 0).then_some(())
+            (self.writers[victim].1.failed() > 0).then_some(())
         });
     }
 
     fn finish(&mut self, fault: Fault, victim: usize, expected: &mut BTreeMap<PathBuf, Vec<u8>>) {
-        for (place, writer) in self.writers.drain(..).enumerate() {
+        let jobs = self.fio.take().map(Fio::finish);
+        println!("  fio: {jobs:?}");
+        for (place, writer) in self.writers.drain(..) {
             let refused = writer.failed();
             let written = writer.finish();
             // A stopped node answers when it goes on.

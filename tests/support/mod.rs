@@ -6,6 +6,7 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod fio;
 pub mod history;
 pub mod http;
 pub mod links;
