@@ -93,7 +93,12 @@ pub fn verify(chunk: &OpenChunk, buffers: &Buffers) -> Result<()> {
 
 /// Reads whole blocks from `start`, a multiple of `CRC_BLOCK`, until `end` is covered or the
 /// window full, and checks each. Returns the bytes read.
-fn fill(chunk: &OpenChunk, start: usize, end: usize, window: &mut [u8]) -> Result<usize> {
+pub(super) fn fill(
+    chunk: &OpenChunk,
+    start: usize,
+    end: usize,
+    window: &mut [u8],
+) -> Result<usize> {
     let data_len = chunk.footer.data_len();
     let len = (end - start).next_multiple_of(CRC_BLOCK).min(WINDOW).min(data_len - start);
     let window = &mut window[..len];

@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+
 use super::buffers::Buffers;
-use super::cache::Cache;
+use super::cache::{Cache, OpenChunk};
 use super::damage::Damage;
 use super::footer::{ChunkHeader, ChunkInfo, Footer};
 use super::names::{self, Names, chunk_path};
@@ -32,9 +34,11 @@ pub struct ChunkStore {
     names: Names,
     /// Held while an id is written.
     pub(super) turns: Turns,
-    cache: Cache,
-    buffers: Buffers,
-    damage: Damage,
+    cache: Cache<ChunkId, Arc<OpenChunk>>,
+    /// Checked when they were read; chunks never change.
+    pub(super) blocks: Cache<(ChunkId, u32), Bytes>,
+    pub(super) buffers: Buffers,
+    pub(super) damage: Damage,
     /// The first failed sync.
     failed: OnceLock<String>,
     /// Reads and writes are measured, if somebody asked for it.
@@ -42,11 +46,12 @@ pub struct ChunkStore {
 }
 
 impl ChunkStore {
-    /// Opens the store in `root`, which is made if it is not there.
+    /// Opens the store in `root`, which is made if it is not there. Of what [`Self::slices`] reads
+    /// it keeps `read_cache` bytes.
     ///
     /// # Errors
     /// [`Error::Io`] when the directory cannot be made or written to.
-    pub fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, root: &Path, read_cache: usize) -> Result<Self> {
         let failed = |error| Error::io(format!("opening {}", root.display()), error);
         disk.create_dir_all(root).map_err(failed)?;
         let direct = probe(&*disk, &root.join(PROBE)).map_err(failed)?;
@@ -60,6 +65,7 @@ impl ChunkStore {
             names: Names::new(root.to_path_buf()),
             turns: Turns::default(),
             cache: Cache::new(OPEN_FILES),
+            blocks: Cache::new(read_cache),
             buffers: Buffers::default(),
             damage: Damage::default(),
             failed: OnceLock::new(),
@@ -106,7 +112,7 @@ impl ChunkStore {
         let _ = self.meter.set(meter);
     }
 
-    fn measured<T>(&self, kind: &'static str, work: impl FnOnce() -> T) -> T {
+    pub(super) fn measured<T>(&self, kind: &'static str, work: impl FnOnce() -> T) -> T {
         let Some(meter) = self.meter.get() else { return work() };
         let begun = meter.begin();
         let done = work();
@@ -157,18 +163,27 @@ impl ChunkStore {
     }
 
     fn read_cached(&self, id: ChunkId, offset: u32, len: u32, out: &mut Vec<u8>) -> Result<()> {
+        let before = out.len();
+        let result =
+            self.with_open(id, |chunk| read::append(chunk, &self.buffers, offset, len, out));
+        result.inspect_err(|_| out.truncate(before))
+    }
+
+    /// Reads from the chunk's file, which is opened if it is not yet.
+    pub(super) fn with_open<T>(
+        &self,
+        id: ChunkId,
+        work: impl FnOnce(&OpenChunk) -> Result<T>,
+    ) -> Result<T> {
         let chunk = match self.cache.get(id) {
             Ok(chunk) => chunk,
             Err(token) => {
                 let chunk = Arc::new(read::open(&*self.disk, &self.root, id)?);
-                self.cache.insert(id, &chunk, token);
+                self.cache.insert(id, Arc::clone(&chunk), 1, token);
                 chunk
             }
         };
-        let before = out.len();
-        let result = read::append(&chunk, &self.buffers, offset, len, out);
-        result.map_err(|error| {
-            out.truncate(before);
+        work(&chunk).map_err(|error| {
             // The next read looks at the disk again: the file may have been replaced.
             self.cache.forget(id);
             read::of_chunk(id, error)

@@ -55,6 +55,8 @@ pub struct Config {
     pub meta_cache: ByteSize,
     /// Memory for bytes written and not yet sealed into chunks.
     pub write_buffer: ByteSize,
+    /// Memory for blocks of chunks that S3 and REST have sent.
+    pub read_cache: ByteSize,
     /// Where S3 is served; nowhere without.
     pub s3_listen: Option<SocketAddr>,
     /// The region S3 signatures are made for.
@@ -119,6 +121,7 @@ impl Default for Config {
             meta_engine: None,
             meta_cache: ByteSize::mib(128),
             write_buffer: ByteSize::mib(64),
+            read_cache: ByteSize::mib(128),
             s3_listen: None,
             s3_region: "us-east-1".into(),
             s3_domain: None,

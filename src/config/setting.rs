@@ -35,7 +35,7 @@ impl Setting {
 }
 
 /// Every setting there is, in the order they are shown.
-pub static SETTINGS: [Setting; 19] = [
+pub static SETTINGS: [Setting; 20] = [
     Setting {
         key: "data_dir",
         help: "directory that holds the store",
@@ -116,6 +116,15 @@ pub static SETTINGS: [Setting; 19] = [
             within(text, range).map(|size| config.write_buffer = size)
         },
         get: |config| Some(config.write_buffer.to_string()),
+    },
+    Setting {
+        key: "read_cache",
+        help: "memory for data that S3 and REST sent and may send again; mounts have the kernel's",
+        allowed: "a size up to 1TiB, such as 128MiB; 0 keeps nothing",
+        set: |config, text| {
+            within(text, ByteSize(0)..=ByteSize::tib(1)).map(|size| config.read_cache = size)
+        },
+        get: |config| Some(config.read_cache.to_string()),
     },
     Setting {
         key: "s3.listen",

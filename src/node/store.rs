@@ -114,7 +114,9 @@ impl Store {
         let replica = Replica::open(options, own_disk, own_clock, &progress, listener).await?;
         check_buffer(config, replica.chunk_size())?;
         forget_other_tables(&*disk, &data_dir, engine);
-        let chunks = Arc::new(ChunkStore::open(Arc::clone(&disk), &chunks_dir(&data_dir))?);
+        let read_cache = usize::try_from(config.read_cache.0).unwrap_or(usize::MAX);
+        let chunks =
+            Arc::new(ChunkStore::open(Arc::clone(&disk), &chunks_dir(&data_dir), read_cache)?);
         chunks.measure(measures.chunks.clone());
         let settings = Settings {
             write_buffer: config.write_buffer.0,

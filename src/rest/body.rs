@@ -1,7 +1,6 @@
 //! Bodies as they stream, in bounded memory and time.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -15,7 +14,7 @@ use crate::error::Error;
 use crate::types::{ByteRange, base64, from_base64};
 use crate::vfs::{ObjectReader, ObjectWriter, Uploaded};
 
-/// Bytes read at once for a download, and how many reads run ahead of the client.
+/// Bytes read at once for a download, and how many pieces of them wait for the client.
 const READ: u64 = 1 << 20;
 const READS_AHEAD: usize = 2;
 /// How long a client may take to send anything more, or to take what it is sent.
@@ -65,16 +64,17 @@ pub(super) async fn receive(
 /// A range of an object as a body. What cannot be read at once is an error instead of a body that
 /// breaks off.
 pub(super) async fn send(reader: ObjectReader, range: ByteRange, serving: Serving) -> Answer<Body> {
-    let reader = Arc::new(reader);
-    let first = ByteRange::between(range.start(), range.end().min(range.start() + READ));
-    let bytes = Bytes::from(reader.read(first).await?);
-    if first == range {
-        return Ok(Body::from(bytes));
+    if range.len() <= READ {
+        return Ok(Body::from(reader.read_whole(range).await?));
     }
+    let mut pieces = range.slots(READ).map(|(_, piece)| piece);
+    let first = match pieces.next() {
+        Some(piece) => reader.read(piece).await?,
+        None => Vec::new(),
+    };
     let (sender, body) = Channel::<Bytes, io::Error>::new(READS_AHEAD);
     tokio::spawn(async move {
-        let rest = ByteRange::between(first.end(), range.end());
-        pump(&reader, bytes, rest, sender).await;
+        pump(&reader, first, pieces, sender).await;
         drop(serving);
     });
     Ok(Body::new(body))
@@ -82,25 +82,23 @@ pub(super) async fn send(reader: ObjectReader, range: ByteRange, serving: Servin
 
 /// Sends until the end, or until the client is gone or too slow: then the body breaks off.
 async fn pump(
-    reader: &Arc<ObjectReader>,
-    first: Bytes,
-    rest: ByteRange,
+    reader: &ObjectReader,
+    first: Vec<Bytes>,
+    mut rest: impl Iterator<Item = ByteRange>,
     mut sender: Sender<Bytes, io::Error>,
 ) {
-    let (mut bytes, mut at) = (first, rest.start());
+    let mut slices = first;
     loop {
-        match tokio::time::timeout(IDLE_MAX, sender.send_data(bytes)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => return sender.abort(io::ErrorKind::TimedOut.into()),
+        for bytes in slices {
+            match tokio::time::timeout(IDLE_MAX, sender.send_data(bytes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => return sender.abort(io::ErrorKind::TimedOut.into()),
+            }
         }
-        if at >= rest.end() {
-            return;
-        }
-        let piece = ByteRange::between(at, rest.end().min(at + READ));
-        at = piece.end();
-        bytes = match reader.read(piece).await {
-            Ok(bytes) => Bytes::from(bytes),
+        let Some(piece) = rest.next() else { return };
+        slices = match reader.read(piece).await {
+            Ok(slices) => slices,
             Err(error) => {
                 log::warn!("REST: a download breaks off: {error}");
                 return sender.abort(io::Error::other(error));

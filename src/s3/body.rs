@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use http::HeaderMap;
 use s3s::dto::StreamingBlob;
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
@@ -18,7 +18,8 @@ use crate::error::Error;
 use crate::types::{ByteRange, ChecksumKind, base64, from_base64};
 use crate::vfs::{ObjectReader, ObjectWriter, Uploaded};
 
-/// Bytes read at once for a download, and how many reads run ahead.
+/// Bodies up to this size are read before anything is sent; more of them in pieces that are read
+/// ahead, so many at a time.
 const READ: u64 = 1 << 20;
 const READS_AHEAD: usize = 2;
 
@@ -171,32 +172,26 @@ fn broken(error: StdError) -> S3Error {
 
 /// A range of an object as a body.
 pub(super) async fn send(reader: ObjectReader, range: ByteRange) -> S3Result<StreamingBlob> {
-    let reader = Arc::new(reader);
     if range.len() <= READ {
-        let bytes = read(reader, range).await.map_err(|error| refuse(&error))?;
+        let bytes = reader.read_whole(range).await.map_err(|error| refuse(&error))?;
         return Ok(StreamingBlob::from_bytes(bytes));
     }
-    Ok(StreamingBlob::wrap(stream(reader, range)))
+    Ok(StreamingBlob::wrap(stream(Arc::new(reader), range)))
 }
 
 fn stream(
     reader: Arc<ObjectReader>,
     range: ByteRange,
 ) -> impl Stream<Item = Result<Bytes, Error>> + Send + Sync + 'static {
-    let mut at = range.start();
-    let pieces = std::iter::from_fn(move || {
-        let piece = ByteRange::between(at, range.end().min(at + READ));
-        at = piece.end();
-        (!piece.is_empty()).then_some(piece)
-    });
-    let reads = futures::stream::iter(pieces).map(move |piece| read(Arc::clone(&reader), piece));
-    reads.buffered(READS_AHEAD)
+    let reads = futures::stream::iter(range.slots(READ));
+    let reads = reads.map(move |(_, piece)| read(Arc::clone(&reader), piece)).buffered(READS_AHEAD);
+    reads.map_ok(|slices| futures::stream::iter(slices.into_iter().map(Ok))).try_flatten()
 }
 
-async fn read(reader: Arc<ObjectReader>, range: ByteRange) -> Result<Bytes, Error> {
+async fn read(reader: Arc<ObjectReader>, range: ByteRange) -> Result<Vec<Bytes>, Error> {
     // In a task of its own, so that several reads of one body run at the same time.
     let read = tokio::spawn(async move { reader.read(range).await });
-    read.await.unwrap_or(Err(Error::ShuttingDown)).map(Bytes::from)
+    read.await.unwrap_or(Err(Error::ShuttingDown))
 }
 
 #[cfg(test)]

@@ -151,8 +151,9 @@ impl Door {
         let mut at = range.start();
         while at < range.end() {
             let piece = ByteRange::between(at, range.end().min(at + COPIED_AT_ONCE));
-            let bytes = reader.read(piece).await?;
-            writer.write(&bytes).await?;
+            for bytes in reader.read(piece).await? {
+                writer.write(&bytes).await?;
+            }
             at = piece.end();
         }
         writer.finish().await

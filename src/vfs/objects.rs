@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::RwLockWriteGuard;
 
 use super::headers::{self, ObjectHeaders};
 use super::node::Node;
-use super::read::ATTEMPTS;
+use super::read::{ATTEMPTS, zeros};
 use super::upload::{Uploaded, steps};
 use super::words::Caller;
 use super::{Vfs, unexpected};
@@ -319,7 +320,7 @@ impl Vfs {
     async fn refer(self: &Arc<Self>, source: &ObjectReader, need: Need) -> Result<Uploaded> {
         let size = source.info.size;
         if !matches!(source.body, Body::Manifest(_)) || size == 0 {
-            let data = source.read(ByteRange::between(0, size)).await?;
+            let data = source.read_whole(ByteRange::between(0, size)).await?.into();
             return Ok(Uploaded::of_body(self, ObjectBody::Inline(data), size));
         }
         let content = self.replica.next_content();
@@ -381,13 +382,13 @@ impl Vfs {
 }
 
 impl ObjectReader {
-    /// The bytes of a range that lies within the object's size. Takes its thread while the disk
-    /// reads.
+    /// The bytes of a range that lies within the object's size, in pieces. Takes its thread while the
+    /// disk reads.
     ///
     /// # Errors
     /// [`Error::Conflict`] when the bytes are not those that were opened any more;
     /// [`Error::Damaged`].
-    pub async fn read(&self, range: ByteRange) -> Result<Vec<u8>> {
+    pub async fn read(&self, range: ByteRange) -> Result<Vec<Bytes>> {
         let mut missing = Error::Conflict;
         for _ in 0..ATTEMPTS {
             match self.read_once(range).await {
@@ -403,18 +404,29 @@ impl ObjectReader {
         Err(missing)
     }
 
-    async fn read_once(&self, range: ByteRange) -> Result<Vec<u8>> {
-        let len = range.len() as usize;
-        let mut out = Vec::with_capacity(len);
-        match &self.body {
+    /// As [`Self::read`], in one piece.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_whole(&self, range: ByteRange) -> Result<Bytes> {
+        let mut slices = self.read(range).await?;
+        Ok(match &mut slices[..] {
+            [one] => std::mem::take(one),
+            several => several.concat().into(),
+        })
+    }
+
+    async fn read_once(&self, range: ByteRange) -> Result<Vec<Bytes>> {
+        let mut out = match &self.body {
             Body::Inline(data) => {
                 let end = |at: u64| data.len().min(usize::try_from(at).unwrap_or(usize::MAX));
-                out.extend_from_slice(&data[end(range.start())..end(range.end())]);
+                vec![Bytes::copy_from_slice(&data[end(range.start())..end(range.end())])]
             }
-            Body::Manifest(content) => self.vfs.read_manifest(*content, range, &mut out).await?,
-            Body::None | Body::Symlink(_) => {}
-        }
-        out.resize(len, 0);
+            Body::Manifest(content) => self.vfs.slices(*content, range).await?,
+            Body::None | Body::Symlink(_) => Vec::new(),
+        };
+        let read: usize = out.iter().map(Bytes::len).sum();
+        out.extend(zeros(range.len() - read as u64));
         Ok(out)
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Vfs;
 use super::node::{Dirty, Node};
 use crate::env::AlignedBuf;
@@ -85,6 +87,10 @@ impl Vfs {
             state.dirty.rebase(inode.size, self.replica.chunk_size());
             self.read_plan(&state.dirty, &view, inode, offset, size)?
         };
+        self.read_planned(&plan).await
+    }
+
+    async fn read_planned(&self, plan: &Plan) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(plan.range.len() as usize);
         if let Base::Pieces(pieces) = &plan.base {
             self.read_pieces(pieces, plan.range, &mut out).await?;
@@ -102,17 +108,33 @@ impl Vfs {
         Ok(out)
     }
 
-    /// What a reader sees of one moment, by a caller that holds the node's lock: it does not wait
-    /// for other nodes.
+    /// What a reader sees of one moment, where that is not on this node read from others.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when a chunk went meanwhile.
+    pub(super) async fn read_seen_anywhere(
+        &self,
+        dirty: &Dirty,
+        ino: Ino,
+        range: ByteRange,
+    ) -> Result<Vec<u8>> {
+        let plan = self.plan_seen(dirty, ino, range)?;
+        self.read_planned(&plan).await
+    }
+
+    fn plan_seen(&self, dirty: &Dirty, ino: Ino, range: ByteRange) -> Result<Plan> {
+        let view = self.replica.table().view();
+        let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+        self.read_plan(dirty, &view, inode, range.start(), range.len() as u32)
+    }
+
+    /// As [`Self::read_seen_anywhere`], by a caller that holds the node's lock: it does not wait for
+    /// other nodes.
     ///
     /// # Errors
     /// [`Error::NotFound`] when some of it is not on this one.
     pub(super) fn read_seen(&self, dirty: &Dirty, ino: Ino, range: ByteRange) -> Result<Vec<u8>> {
-        let plan = {
-            let view = self.replica.table().view();
-            let inode = view.inode(ino)?.ok_or(Error::Stale)?;
-            self.read_plan(dirty, &view, inode, range.start(), range.len() as u32)?
-        };
+        let plan = self.plan_seen(dirty, ino, range)?;
         let mut out = Vec::with_capacity(plan.range.len() as usize);
         if let Base::Pieces(pieces) = &plan.base {
             for &(part, chunk, at) in pieces {
@@ -202,20 +224,26 @@ impl Vfs {
         Ok(())
     }
 
-    /// As [`Self::read_pieces`], of the manifest as it is now: whoever keeps a body's bytes asks
-    /// afterwards whether they changed.
-    pub(super) async fn read_manifest(
-        &self,
-        content: ContentId,
-        range: ByteRange,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
+    /// The bytes of a range, of the manifest as it is now: whoever keeps a body's bytes asks
+    /// afterwards whether they changed. May stop short as [`Self::read_pieces`] does.
+    pub(super) async fn slices(&self, content: ContentId, range: ByteRange) -> Result<Vec<Bytes>> {
         if range.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let pieces = self.stored_in(&self.replica.table().view(), content, range)?;
-        self.read_pieces(&pieces, range, out).await
+        let (mut slices, mut end) = (Vec::new(), range.start());
+        for (part, chunk, at) in pieces {
+            slices.extend(zeros(part.start() - end));
+            slices.append(&mut self.copies.slices(chunk, at, part.len() as u32).await?);
+            end = part.end();
+        }
+        Ok(slices)
     }
+}
+
+/// Bytes that are written nowhere.
+pub(super) fn zeros(len: u64) -> Option<Bytes> {
+    (len > 0).then(|| vec![0; len as usize].into())
 }
 
 impl Plan {

@@ -219,7 +219,7 @@ async fn open(options: Options, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> R
     let listener = Box::new(move |changes: &[_], origin| publish.publish(changes, origin));
     let own = Arc::clone(&disk);
     let replica = Replica::open(options, own, Arc::clone(&clock), &|_| {}, listener).await?;
-    let chunks = Arc::new(ChunkStore::open(disk, Path::new(CHUNKS))?);
+    let chunks = Arc::new(ChunkStore::open(disk, Path::new(CHUNKS), 1 << 20)?);
     let table = replica.table();
     replica.serve_chunks(ChunkServer::new(Arc::clone(&chunks), Arc::clone(table)));
     let copies = Copies::new(

@@ -208,7 +208,7 @@ impl Node {
         clock: &Arc<dyn Clock>,
     ) -> Self {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let chunks = Arc::new(ChunkStore::open(shared, Path::new("/chunks")).unwrap());
+        let chunks = Arc::new(ChunkStore::open(shared, Path::new("/chunks"), 1 << 20).unwrap());
         let table = Arc::clone(replica.table());
         peers.join(id, ChunkServer::new(Arc::clone(&chunks), Arc::clone(&table)));
         let way = Arc::new(peers.clone());

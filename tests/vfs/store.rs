@@ -73,7 +73,8 @@ impl Store {
         let replica =
             Replica::open(options(boot), Arc::clone(&shared), clock(), &|_| {}, listener).await;
         let replica = replica.unwrap();
-        let chunks = Arc::new(ChunkStore::open(shared, Path::new("/store/chunks")).unwrap());
+        let chunks =
+            Arc::new(ChunkStore::open(shared, Path::new("/store/chunks"), 1 << 20).unwrap());
         let settings =
             Settings { write_buffer: 1 << 20, max_object_size: 1 << 40, quorum_required: true };
         let copies = Copies::new(

@@ -38,9 +38,30 @@ fn a_flipped_bit_hurts_its_own_block_only() {
             assert_eq!(result.is_err(), block == flipped, "{block} of {flipped}");
         }
         assert!(matches!(read(&store, id, 0, len as u32), Err(Error::Damaged(_))));
+        assert!(matches!(store.slices(id, 0, len as u32), Err(Error::Damaged(_))));
+        assert_eq!(store.slices(id, 0, 131_072).is_err(), flipped < 2, "{flipped}");
         disk.flip_bit(&path(id), flipped as usize * 65_536 * 8 + 77).unwrap();
     }
     check(&store, id, len).unwrap();
+}
+
+/// Blocks in memory were checked when they were read; those not there are read from the disk.
+#[test]
+fn slices_come_from_memory_while_it_lasts() {
+    let disk = disk();
+    let store = open(&disk).unwrap();
+    let (a, b, len) = (id(1, 1), id(1, 2), 700_000);
+    [a, b].into_iter().for_each(|id| write(&store, id, len).unwrap());
+    let slices = |id: ChunkId| store.slices(id, 100, 600_000).map(|slices| slices.concat());
+    let wanted = |id: ChunkId| pattern(len, id.counter as usize)[100..600_100].to_vec();
+    assert!(slices(a).unwrap() == wanted(a));
+    disk.flip_bit(&path(a), 77).unwrap();
+    assert!(slices(a).unwrap() == wanted(a));
+    assert!(slices(b).unwrap() == wanted(b), "b's block drives out a's");
+    assert!(matches!(store.slices(a, 0, 600_000), Err(Error::Damaged(_))));
+    assert_eq!(store.damaged().len(), 1);
+    disk.flip_bit(&path(a), 77).unwrap();
+    assert!(slices(a).unwrap() == wanted(a));
 }
 
 #[test]

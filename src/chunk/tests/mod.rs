@@ -18,7 +18,7 @@ const ROOT: &str = "/data/chunks";
 
 /// The store on a simulated disk.
 fn open(disk: &SimDisk) -> Result<ChunkStore> {
-    ChunkStore::open(Arc::new(disk.clone()), Path::new(ROOT))
+    ChunkStore::open(Arc::new(disk.clone()), Path::new(ROOT), 1 << 20)
 }
 
 /// A disk on which the directories down to the store's are durable, as `init` leaves it.
@@ -51,7 +51,7 @@ struct Fixture {
 fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("chunks");
-    let store = ChunkStore::open(Arc::new(RealDisk::new()), &root).unwrap();
+    let store = ChunkStore::open(Arc::new(RealDisk::new()), &root, 1 << 20).unwrap();
     Fixture { _dir: dir, root, store }
 }
 

@@ -21,8 +21,12 @@ fn what_is_written_is_read_at_every_offset() {
             for count in [0, 1, 4096, 65_536, 1 << 20, len].map(|count| count.min(len - from)) {
                 let read = read(&store, id, from as u32, count as u32).unwrap();
                 assert!(read == data[from..from + count], "{count} at {from} of {len}");
+                let slices = store.slices(id, from as u32, count as u32).unwrap();
+                assert!(slices.concat() == data[from..from + count], "{count} at {from} of {len}");
             }
         }
+        let beyond = store.slices(id, 1, len as u32);
+        assert!(matches!(beyond, Err(Error::Damaged(_))), "{beyond:?}");
         let beyond = read(&store, id, 1, len as u32);
         assert!(matches!(beyond, Err(Error::Damaged(_))), "{beyond:?}");
         assert_eq!(store.verify(id).unwrap().header, header(id, len));
@@ -153,10 +157,10 @@ fn many_threads_write_the_same_and_other_ids() {
 fn a_store_without_direct_files_says_so_and_works() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let disk = Arc::new(RealDisk::new());
-    let store = ChunkStore::open(disk.clone(), dir.path()).unwrap();
+    let store = ChunkStore::open(disk.clone(), dir.path(), 1 << 20).unwrap();
     store.write(&header(id(1, 1), 10), &pattern(10, 0)).unwrap();
     store.verify(id(1, 1)).unwrap();
-    let again = ChunkStore::open(disk, dir.path()).unwrap();
+    let again = ChunkStore::open(disk, dir.path(), 1 << 20).unwrap();
     assert_eq!(again.is_direct(), store.is_direct());
     again.verify(id(1, 1)).unwrap();
     assert!(again.space().unwrap().total > 0);

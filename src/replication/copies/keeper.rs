@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -153,6 +154,32 @@ impl Copies {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
+        out.extend_from_slice(&self.read_elsewhere(id, (offset, len), on, local).await?);
+        Ok(())
+    }
+
+    /// As [`Self::read`], without a copy of what is in memory.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn slices(&self, id: ChunkId, offset: u32, len: u32) -> Result<Vec<Bytes>> {
+        match self.chunks.slices(id, offset, len) {
+            Ok(slices) => Ok(slices),
+            Err(local) => {
+                let bytes = self.read_elsewhere(id, (offset, len), &[], local).await?;
+                Ok(vec![bytes.into()])
+            }
+        }
+    }
+
+    /// After `local` came of the file here.
+    async fn read_elsewhere(
+        &self,
+        id: ChunkId,
+        (offset, len): (u32, u32),
+        on: &[NodeId],
+        local: Error,
+    ) -> Result<Vec<u8>> {
         let others = self.others(id, on)?;
         if others.is_empty() {
             return Err(local);
@@ -160,12 +187,11 @@ impl Copies {
         let ask = |node| self.peers.read(node, id, offset, len);
         let bytes = self.ask(id, others, &ask, self.timeout).await;
         let bytes = bytes.map_err(|remote| graver(local.clone(), remote))?;
-        out.extend_from_slice(&bytes);
         self.tally.read_elsewhere();
         if !matches!(local, Error::NotFound) {
             self.suspect(id);
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Brings a whole chunk from another node that has it; the one that is recorded, if it is.

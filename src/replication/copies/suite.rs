@@ -29,7 +29,7 @@ pub fn sealed(counter: u64, len: usize) -> SealedChunk {
 }
 
 pub fn store(disk: &SimDisk) -> Arc<ChunkStore> {
-    Arc::new(ChunkStore::open(Arc::new(disk.clone()), Path::new("/chunks")).unwrap())
+    Arc::new(ChunkStore::open(Arc::new(disk.clone()), Path::new("/chunks"), 1 << 20).unwrap())
 }
 
 /// The contract. `power_cut` gives the store of node 2 as its machine would find it.

@@ -9,7 +9,7 @@ use crate::env::{Clock, Disk, SimClock, SimDisk};
 use crate::error::Result;
 use crate::meta::EngineKind;
 use crate::replication::trial::{Member, Order};
-use crate::replication::{Birth, Copies, LogOptions, NoPeers, Options, Replica};
+use crate::replication::{Birth, ChunkServer, Copies, LogOptions, Options, Replica, SimPeers};
 use crate::types::{Attr, BucketName, Ino};
 use crate::vfs::{Access, Caller, ChangeHub, ObjectReader, OpenFlags, Settings, Vfs};
 
@@ -38,11 +38,18 @@ pub struct Node {
     pub clock: Arc<SimClock>,
 }
 
-/// All nodes see the chunk files of all: what a copy on each of them would give.
+/// All nodes see the chunk files of all, what a copy on each of them would give, unless they are
+/// made [`Cluster::apart`].
 pub struct Cluster {
     pub nodes: Vec<Node>,
     pub bucket: Ino,
     pub chunks: Arc<ChunkStore>,
+}
+
+fn store() -> Arc<ChunkStore> {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+    disk.create_dir_all(Path::new("/chunks")).unwrap();
+    Arc::new(ChunkStore::open(disk, Path::new("/chunks"), 1 << 20).unwrap())
 }
 
 pub fn run<T>(work: impl Future<Output = T>) -> T {
@@ -64,14 +71,22 @@ fn options() -> Options {
 
 impl Cluster {
     pub async fn new(count: u64) -> Self {
-        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
-        disk.create_dir_all(Path::new("/chunks")).unwrap();
-        let chunks = Arc::new(ChunkStore::open(disk, Path::new("/chunks")).unwrap());
-        let order = Arc::new(Order::default());
+        let chunks = store();
+        Self::on(vec![chunks; count as usize]).await
+    }
+
+    /// Each node has chunk files of its own and reads those of others from them.
+    pub async fn apart(count: u64) -> Self {
+        Self::on((0..count).map(|_| store()).collect()).await
+    }
+
+    async fn on(stores: Vec<Arc<ChunkStore>>) -> Self {
+        let (order, peers) = (Arc::new(Order::default()), SimPeers::default());
         let mut nodes = Vec::new();
-        for number in 1..=count {
-            nodes.push(Node::start(Member::new(number, &order), &chunks).await);
+        for (number, chunks) in (1..).zip(&stores) {
+            nodes.push(Node::start(Member::new(number, &order), chunks, &peers).await);
         }
+        let chunks = Arc::clone(&stores[0]);
         let bucket = BucketName::new("bucket").unwrap();
         let bucket = nodes[0].vfs.create_bucket(&WHO, &bucket).await.unwrap().ino;
         let cluster = Self { nodes, bucket, chunks };
@@ -142,7 +157,7 @@ fn records(view: &crate::meta::View<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 impl Node {
-    async fn start(member: Arc<Member>, chunks: &Arc<ChunkStore>) -> Self {
+    async fn start(member: Arc<Member>, chunks: &Arc<ChunkStore>, peers: &SimPeers) -> Self {
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
         // Equal stores from equal chances; the sessions are told apart by their own.
         let birth = Birth { chunk_size: CHUNK_SIZE, ..Birth::default() };
@@ -159,10 +174,12 @@ impl Node {
         tokio::spawn(Arc::clone(&member).follow(Arc::downgrade(&replica)));
         let settings =
             Settings { write_buffer: 4 << 20, max_object_size: 1 << 40, quorum_required: true };
+        let server = ChunkServer::new(Arc::clone(chunks), Arc::clone(replica.table()));
+        peers.join(replica.node(), server);
         let copies = Copies::new(
             replica.node(),
             Arc::clone(chunks),
-            Arc::new(NoPeers),
+            Arc::new(peers.clone()),
             Arc::clone(replica.table()),
             Arc::clone(&clock),
             Duration::from_secs(10),
