@@ -170,7 +170,7 @@ fn line(f: &mut fmt::Formatter<'_>, member: &MemberStatus, widest: usize) -> fmt
     let heard = match member.heard_ms {
         Some(ms) if ms < 6000 => "",
         Some(_) => ", silent",
-        None => ", never heard",
+        None => ", not heard yet",
     };
     let disk = match member.disk_total {
         0 => String::new(),

@@ -1,12 +1,11 @@
 //! Who is a member, and how each of them is: what `bucketfs cluster status` shows.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openraft::LogIdOptionExt;
 use serde::{Deserialize, Serialize};
 
-use super::leases::{Heard, LEASE};
+use super::leases::LEASE;
 use super::{Cluster, Leader, Leases};
 use crate::error::Result;
 use crate::meta::NodeState;
@@ -58,8 +57,12 @@ pub struct ClusterStatus {
 impl MemberStatus {
     /// Whether it was heard of late.
     pub fn is_heard(&self) -> bool {
-        self.heard_ms.is_some_and(|ms| u128::from(ms) <= QUIET.as_millis())
+        self.heard_ms.is_some_and(is_recent)
     }
+}
+
+fn is_recent(ms: u64) -> bool {
+    u128::from(ms) <= QUIET.as_millis()
 }
 
 impl Cluster {
@@ -77,10 +80,11 @@ impl Cluster {
 
     /// What this node knows by itself: as the leader, everything.
     pub fn own_census(&self, name: &str, leases: &Leases) -> ClusterStatus {
-        let heard = leases.heard();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let leads = metrics.current_leader == Some(self.node);
+        let listening = leads.then(|| leases.listening(metrics.current_term));
+        let heard = leases.heard();
         let last = metrics.last_log_index.unwrap_or(0);
         let membership = metrics.membership_config.membership();
         let records = self.machine.table.view().nodes().unwrap_or_default();
@@ -110,7 +114,7 @@ impl Cluster {
             }
         });
         let members: Vec<MemberStatus> = members.collect();
-        let (healthy, health) = health(&members, &heard, leads);
+        let (healthy, health) = health(&members, listening);
         ClusterStatus {
             health,
             healthy,
@@ -122,27 +126,30 @@ impl Cluster {
     }
 }
 
-/// Whether all is well, and a sentence about it.
-fn health(
-    members: &[MemberStatus],
-    heard: &BTreeMap<NodeId, Heard>,
-    leads: bool,
-) -> (bool, String) {
-    if !leads {
+/// Whether all is well, and a sentence about it. `listening`: for how long this node has led.
+fn health(members: &[MemberStatus], listening: Option<Duration>) -> (bool, String) {
+    let Some(listening) = listening else {
         let what = "No leader can be reached: nothing can be written, and nothing read that has \
                     to be up to date.";
         return (false, what.into());
-    }
+    };
     let quiet: Vec<String> = members
         .iter()
-        .filter(|member| heard.get(&member.node).is_none_or(|heard| heard.ago > QUIET))
+        .filter(|member| !member.is_heard())
         .map(|member| format!("node {} at {}", member.node, member.address))
         .collect();
+    let count = members.len();
     if quiet.is_empty() {
-        let sentence = match members.len() {
+        let sentence = match count {
             1 => "Healthy: the only node answers.".into(),
             count => format!("Healthy: all {count} nodes answer."),
         };
+        return (true, sentence);
+    }
+    // Who was not heard at all may have spoken to the leader before.
+    if listening <= QUIET && members.iter().all(|member| member.heard_ms.is_none_or(is_recent)) {
+        let heard = count - quiet.len();
+        let sentence = format!("Healthy: a leader is new, and has heard {heard} of {count} nodes.");
         return (true, sentence);
     }
     let what = format!(

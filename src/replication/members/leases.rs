@@ -56,6 +56,14 @@ struct Ears {
     nodes: BTreeMap<NodeId, (Alive, Duration)>,
 }
 
+impl Ears {
+    fn listen_for(&mut self, term: u64, now: Duration) {
+        if self.term != term {
+            *self = Self { term, since: now, ..Self::default() };
+        }
+    }
+}
+
 impl Leases {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, heard: Mutex::default() }
@@ -80,13 +88,19 @@ impl Leases {
         ears.nodes.iter().map(|(node, word)| (*node, heard(word))).collect()
     }
 
+    /// For how long the leader of `term` has listened.
+    pub fn listening(&self, term: u64) -> Duration {
+        let now = self.clock.elapsed();
+        let mut heard = self.heard.lock();
+        heard.listen_for(term, now);
+        now.saturating_sub(heard.since)
+    }
+
     /// Those of `sessions` whose lease has run out, asked by the leader of `term`.
     pub fn run_out(&self, term: u64, sessions: &[SessionId]) -> Vec<SessionId> {
         let now = self.clock.elapsed();
         let mut heard = self.heard.lock();
-        if heard.term != term {
-            *heard = Ears { term, since: now, ..Ears::default() };
-        }
+        heard.listen_for(term, now);
         heard.sessions.retain(|session, _| sessions.contains(session));
         let last = |session: &&SessionId| {
             let last = heard.sessions.get(session).copied().unwrap_or(heard.since);
@@ -169,5 +183,8 @@ mod tests {
         assert!(leases.run_out(8, &all).is_empty());
         clock.advance(LEASE + Duration::from_millis(1));
         assert_eq!(leases.run_out(8, &all), all);
+        assert_eq!(leases.listening(8), LEASE + Duration::from_millis(1));
+        leases.note(2, word(2));
+        assert_eq!((leases.listening(9), leases.heard().len()), (Duration::ZERO, 0));
     }
 }
