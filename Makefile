@@ -65,7 +65,8 @@ build: install-run
 	$(CARGO) build --release --locked --workspace $(WITH_S3)
 
 run: build
-	mkdir -p "$(MNT)"
+	# After a crash it is still mounted and answers nothing: the program sees to that.
+	mkdir -p "$(MNT)" 2>/dev/null || true
 	program="$(TARGET)/release/bucketfs"
 	[ -e "$(DATA)/node.json" ] || "$$program" init --data-dir "$(DATA)"
 	echo "Mounting at $(MNT): make a bucket with 'mkdir $(MNT)/my-bucket', then use it as any directory."
@@ -84,7 +85,7 @@ run-cluster: build
 	mkdir -p "$(CLUSTER)"
 	[ -e "$(CLUSTER)/1/node.json" ] || "$$program" init --cluster --data-dir "$(CLUSTER)/1"
 	for n in 1 2 3; do
-	  mkdir -p "$(MNT)-$$n"
+	  mkdir -p "$(MNT)-$$n" 2>/dev/null || true
 	  join=()
 	  if [ ! -e "$(CLUSTER)/$$n/node.json" ]; then
 	    join=(--join "$$("$$program" cluster invite --data-dir "$(CLUSTER)/1")")
