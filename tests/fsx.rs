@@ -64,7 +64,8 @@ const MIXES: [Mix; 3] = [
 fn agrees_on(target: Target) {
     let stage = Stage::new("fsx", target);
     let seeds = number("BUCKETFS_FSX_SEEDS", 1);
-    let operations = number("BUCKETFS_FSX_OPERATIONS", 5_000);
+    let usual = if target == Target::ThreeNodes { 1_000 } else { 5_000 };
+    let operations = number("BUCKETFS_FSX_OPERATIONS", usual);
     for mix in &MIXES {
         for seed in 1..=seeds {
             exercise(&stage, target, mix, seed, operations / mix.share);
@@ -98,6 +99,11 @@ fn a_plain_directory_agrees_with_fsx() {
 #[test]
 fn a_bucket_on_sled_agrees_with_fsx() {
     agrees_on(Target::BucketFs("sled"));
+}
+
+#[test]
+fn a_bucket_on_three_nodes_agrees_with_fsx() {
+    agrees_on(Target::ThreeNodes);
 }
 
 #[test]

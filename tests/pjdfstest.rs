@@ -70,3 +70,11 @@ fn all_cases_pass_on_a_plain_directory() {
 fn all_cases_pass_on_a_bucket() {
     passes_on(Target::BucketFs("sled"));
 }
+
+/// Minutes long: only with `BUCKETFS_LONG=1`.
+#[test]
+fn all_cases_pass_on_three_nodes() {
+    if std::env::var_os("BUCKETFS_LONG").is_some() {
+        passes_on(Target::ThreeNodes);
+    }
+}

@@ -33,20 +33,20 @@ pub struct Cluster {
 impl Cluster {
     /// `count` nodes that have found each other; an odd number of them votes.
     pub fn start(name: &str, count: usize) -> Self {
-        Self::start_with(name, count, None, &[])
+        Self::start_with(name, count, &[])
+    }
+
+    /// The same with more options of `serve`.
+    pub fn start_with(name: &str, count: usize, options: &[&'static str]) -> Self {
+        Self::found(name, count, None, options)
     }
 
     /// The same with links between them that can be cut, and more options of `serve`.
     pub fn start_linked(name: &str, count: usize, options: &[&'static str]) -> Self {
-        Self::start_with(name, count, Some(Links::default()), options)
+        Self::found(name, count, Some(Links::default()), options)
     }
 
-    fn start_with(
-        name: &str,
-        count: usize,
-        links: Option<Links>,
-        options: &[&'static str],
-    ) -> Self {
+    fn found(name: &str, count: usize, links: Option<Links>, options: &[&'static str]) -> Self {
         let dir = scratch(name);
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! What a suite runs on: a bucket of the real program, or a plain ext4 directory that checks the suite itself.
 
+use super::cluster::Cluster;
 use super::mounts::{LoopImage, own_namespace, run, scratch};
 use super::node::{Node, Serve, program};
 use std::path::{Path, PathBuf};
@@ -16,11 +17,14 @@ pub enum Target {
     PlainDir,
     /// A bucket mount of a new store whose metadata lies in this engine (`sled` or `redb`).
     BucketFs(&'static str),
+    /// A bucket on the mount of one of three nodes.
+    ThreeNodes,
 }
 
 /// A mounted directory to work in, made by `Stage::new` in a mount namespace of the calling thread.
 pub struct Stage {
     node: Option<Node>,
+    cluster: Option<Cluster>,
     disk: Option<LoopImage>,
     mount: PathBuf,
     options: [&'static str; 2],
@@ -40,6 +44,7 @@ impl Stage {
         match target {
             Target::PlainDir => Self::plain(scratch, options),
             Target::BucketFs(engine) => Self::bucket(scratch, engine, options),
+            Target::ThreeNodes => Self::three_nodes(name, scratch, options),
         }
     }
 
@@ -47,16 +52,26 @@ impl Stage {
         let disk = LoopImage::new(scratch.path(), 4 << 30);
         let mount = disk.path().join("dir");
         std::fs::create_dir(&mount).expect("the plain directory");
-        Self { node: None, disk: Some(disk), mount, options: ["-o", options], scratch }
+        let options = ["-o", options];
+        Self { node: None, cluster: None, disk: Some(disk), mount, options, scratch }
     }
 
     fn bucket(scratch: TempDir, engine: &str, options: &'static str) -> Self {
         let mount = scratch.path().join("mnt");
         std::fs::create_dir(&mount).expect("the mount point");
         init(&scratch.path().join("data"), engine);
-        let mut stage = Self { node: None, disk: None, mount, options: ["-o", options], scratch };
+        let options = ["-o", options];
+        let mut stage = Self { node: None, cluster: None, disk: None, mount, options, scratch };
         stage.start();
         stage
+    }
+
+    fn three_nodes(name: &str, scratch: TempDir, options: &'static str) -> Self {
+        let options = ["-o", options];
+        let cluster = Cluster::start_with(name, 3, &options);
+        let mount = cluster.path(1, BUCKET);
+        std::fs::create_dir(&mount).expect("the bucket");
+        Self { node: None, cluster: Some(cluster), disk: None, mount, options, scratch }
     }
 
     /// The directory to work in.
@@ -142,6 +157,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         drop(self.node.take());
+        drop(self.cluster.take());
     }
 }
 
