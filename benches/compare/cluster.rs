@@ -20,34 +20,46 @@ use crate::support::wait::{pause, until};
 const PIECE: usize = 4 << 20;
 const WRITERS: u64 = 8;
 
+/// The mount of one node of a cluster.
+struct Place<'a> {
+    side: Side,
+    cluster: &'a Cluster,
+    node: usize,
+}
+
+impl Place<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.cluster.path(self.node, &format!("bucket/{name}"))
+    }
+
+    /// Copies that some node has still to make, as this one sees it.
+    fn wanting(&self) -> u64 {
+        let mut ask = program();
+        ask.args(["--json", "status", "--data-dir"]).arg(self.cluster.data(self.node));
+        let status: serde_json::Value = serde_json::from_str(&run(&mut ask)).expect("a status");
+        status["wanting"]["anywhere"].as_u64().expect("how many copies are wanting")
+    }
+}
+
 /// Measures the group.
 pub fn measure(sizes: &Sizes, report: &mut Report) {
     own_namespace();
     let (one, three) = (Cluster::start("one", 1), Cluster::start("three", 3));
-    let sides = [(Side::Plain, &one, 0), (Side::Bucket, &three, 0)];
-    sides.iter().for_each(|(_, cluster, _)| {
-        std::fs::create_dir(cluster.path(0, "bucket")).expect("a bucket");
+    let place = |side, cluster, node| Place { side, cluster, node };
+    let writers = [place(Side::Plain, &one, 0), place(Side::Bucket, &three, 0)];
+    let readers = [place(Side::Plain, &one, 0), place(Side::Bucket, &three, 2)];
+    writers.iter().for_each(|writer| {
+        std::fs::create_dir(writer.cluster.path(0, "bucket")).expect("a bucket");
     });
     for round in 0..sizes.rounds {
-        for (side, cluster, place) in sides {
-            small(cluster, place, round, sizes, side, report);
-        }
+        writers.iter().for_each(|writer| small(writer, round, sizes, report));
         large(&three, round, sizes, report);
-        for (side, cluster, place) in [(Side::Plain, &one, 0), (Side::Bucket, &three, 2)] {
-            reads(cluster, place, round, sizes, side, report);
-        }
+        readers.iter().for_each(|reader| reads(reader, round, sizes, report));
     }
 }
 
-fn small(
-    cluster: &Cluster,
-    place: usize,
-    round: u32,
-    sizes: &Sizes,
-    side: Side,
-    report: &mut Report,
-) {
-    let root = cluster.path(place, &format!("bucket/round-{round}"));
+fn small(place: &Place<'_>, round: u32, sizes: &Sizes, report: &mut Report) {
+    let (root, side) = (place.path(&format!("round-{round}")), place.side);
     std::fs::create_dir(&root).expect("a directory");
     let count = sizes.files / 5;
     let name = "close of 4 KiB, median, quorum (plain: one node)";
@@ -121,33 +133,18 @@ fn raw_copies(dir: &Path, mib: u64) {
     std::thread::scope(|scope| (0..3).for_each(|number| drop(scope.spawn(move || copy(number)))));
 }
 
-/// Copies that some node has still to make, as one of them sees it.
-fn wanting(cluster: &Cluster, place: usize) -> u64 {
-    let mut ask = program();
-    ask.args(["--json", "status", "--data-dir"]).arg(cluster.data(place));
-    let status: serde_json::Value = serde_json::from_str(&run(&mut ask)).expect("a status");
-    status["wanting"]["anywhere"].as_u64().expect("how many copies are wanting")
-}
-
 /// Once the copies are there, a node reads its own.
-fn reads(
-    cluster: &Cluster,
-    place: usize,
-    round: u32,
-    sizes: &Sizes,
-    side: Side,
-    report: &mut Report,
-) {
-    let file: PathBuf = cluster.path(place, &format!("bucket/read-{round}"));
+fn reads(place: &Place<'_>, round: u32, sizes: &Sizes, report: &mut Report) {
+    let (file, side) = (place.path(&format!("read-{round}")), place.side);
     write(&file, sizes.file_mib / 2);
     until("all copies to be made", Duration::from_secs(120), || {
         pause(Duration::from_millis(200));
-        (wanting(cluster, place) == 0).then_some(())
+        (place.wanting() == 0).then_some(())
     });
     cold();
     let name = "sequential read, cold, on the third node (plain: one node)";
     report.add(name, "s", Goal::Ratio(1.1), side, seconds(|| assert!(read(&file) > 0)));
-    let dir = cluster.path(place, &format!("bucket/round-{round}/alone"));
+    let dir = place.path(&format!("round-{round}/alone"));
     let names: Vec<PathBuf> = std::fs::read_dir(&dir)
         .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
