@@ -18,7 +18,7 @@ use crate::types::limits::INLINE_MAX;
 use crate::types::{ContentId, Ino};
 
 /// Chunks hashed and written at the same time: enough to keep a disk busy while others are hashed.
-const SEALS_AT_ONCE: usize = 6;
+const SEALS_AT_ONCE: usize = 12;
 
 /// Turns layers into chunk files, here and on other nodes.
 pub(super) struct Sealer {
