@@ -53,7 +53,7 @@ impl Fio {
 fn job(dir: &Path) -> bool {
     let mut fio = Command::new("fio");
     fio.args(["--name=job", "--rw=randwrite", "--bsrange=4k-64k", "--size=2M", "--fsync=16"]);
-    fio.args(["--end_fsync=1", "--verify=crc32c", "--verify_fatal=1"]);
+    fio.args(["--end_fsync=1", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0"]);
     fio.arg("--directory").arg(dir).stdin(Stdio::null());
     let output = fio.output().expect("fio");
     let said = [&output.stdout[..], &output.stderr[..]].concat();
