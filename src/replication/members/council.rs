@@ -94,13 +94,16 @@ impl Council {
     /// takes the place of another. Nodes that were removed leave.
     async fn choose_voters(&self) -> Result<()> {
         let gone = self.cluster.machine.table.view().placement()?.gone;
-        let (voters, next, left) = {
+        let (voters, next, left, is_joint) = {
             let metrics = self.cluster.raft.metrics();
             let metrics = metrics.borrow();
             let last = metrics.last_log_index.unwrap_or(0);
             let membership = metrics.membership_config.membership();
             let is_gone = |node: &NodeId| gone.binary_search(node).is_ok();
-            let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+            // A leader before this one may have got no further than to the joint step, whose last set
+            // is where it wanted to get.
+            let sets = membership.get_joint_config();
+            let (voters, is_joint) = (sets.last().cloned().unwrap_or_default(), sets.len() > 1);
             let matched = |node: &NodeId| {
                 let replication = metrics.replication.as_ref()?;
                 replication.get(node).copied().flatten().index()
@@ -112,9 +115,9 @@ impl Council {
             let ready: Vec<NodeId> = learners.into_iter().filter(caught_up).collect();
             let kept = voters.iter().copied().filter(|node| !is_gone(node)).collect();
             let next: BTreeSet<NodeId> = &kept | &promoted(&kept, &ready);
-            (voters, next, BTreeSet::from_iter(left))
+            (voters, next, BTreeSet::from_iter(left), is_joint)
         };
-        if next != voters && !next.is_empty() {
+        if (next != voters || is_joint) && !next.is_empty() {
             log::info!("nodes {next:?} become the voters, in place of {voters:?}");
             self.change(ChangeMembers::ReplaceAllVoters(next)).await?;
         }
