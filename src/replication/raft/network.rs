@@ -1,22 +1,23 @@
 //! openraft's messages over the transport.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{
-    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+    Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError,
+    Unreachable,
 };
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{AnyError, BasicNode, OptionalSend, Snapshot, StorageIOError};
+use openraft::{BasicNode, OptionalSend, Snapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::env::{Access, AlignedBuf, Disk, blocking};
+use crate::env::{Access, AlignedBuf, Disk, DiskFile, blocking};
 use crate::error::{Error, Result};
 use crate::replication::log::Log;
 use crate::replication::peers::{Denied, Kind, SnapshotPart, Transport, call};
@@ -78,17 +79,21 @@ impl Link {
         }
     }
 
-    /// Sends the file in parts; the answer to the last is the answer to all.
+    /// Sends the file in parts; the answer to the last is the answer to all. It stays open: newer
+    /// snapshots may take its name away meanwhile.
     async fn send_file(
         &self,
         vote: Vote,
         meta: SnapshotMeta,
         path: PathBuf,
     ) -> std::result::Result<SnapshotResponse<NodeId>, SendError> {
+        let disk = Arc::clone(&self.disk);
+        let opened = blocking(move || open(&*disk, &path)).await;
+        let file = opened.unwrap_or(Err(Error::ShuttingDown)).map_err(unreadable)?;
         let mut offset = 0;
         loop {
-            let (disk, path) = (Arc::clone(&self.disk), path.clone());
-            let read = blocking(move || read_part(&*disk, &path, offset)).await;
+            let part = Arc::clone(&file);
+            let read = blocking(move || read_part(&*part, offset)).await;
             let (bytes, last) = read.unwrap_or(Err(Error::ShuttingDown)).map_err(unreadable)?;
             let sent = bytes.len() as u64;
             let part = SnapshotPart { vote, meta: meta.clone(), offset, bytes, last };
@@ -116,7 +121,16 @@ impl RaftNetwork<Types> for Link {
             return Err(Failed::Silent(failed).rpc());
         }
         let asked_about = self.log.written();
-        let answer = self.ask(Kind::Append, &rpc, option.hard_ttl()).await.map_err(Failed::rpc)?;
+        let asked = self.ask(Kind::Append, &rpc, option.hard_ttl());
+        let answer = match rpc.entries.len() as u64 {
+            0 | 1 => asked.await,
+            // On a slow link fewer entries may arrive in time.
+            count => match tokio::time::timeout(option.soft_ttl(), asked).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(PayloadTooLarge::new_entries_hint(count / 2).into()),
+            },
+        };
+        let answer = answer.map_err(Failed::rpc)?;
         if promises(&answer) {
             let synced = self.log.wait_synced(asked_about).await;
             synced.map_err(|failed| Failed::Silent(failed).rpc())?;
@@ -154,18 +168,24 @@ pub fn promises(answer: &AppendEntriesResponse<NodeId>) -> bool {
     }
 }
 
+fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
+    let failed = |error| Error::io(format!("opening {}", path.display()), error);
+    disk.open(path, Access::Read, false).map_err(failed)
+}
+
 /// Bytes of the file from `offset` on, and whether it ends with them.
-fn read_part(disk: &dyn Disk, path: &std::path::Path, offset: u64) -> Result<(Vec<u8>, bool)> {
-    let failed = |error| Error::io(format!("reading {}", path.display()), error);
-    let file = disk.open(path, Access::Read, false).map_err(failed)?;
+fn read_part(file: &dyn DiskFile, offset: u64) -> Result<(Vec<u8>, bool)> {
+    let failed = |error| Error::io("reading a snapshot", error);
     let mut buffer = AlignedBuf::zeroed(PART_BYTES);
     let read = file.read_at(&mut buffer, offset).map_err(failed)?;
     let last = offset + read as u64 >= file.size().map_err(failed)?;
     Ok((buffer[..read].to_vec(), last))
 }
 
+/// The snapshot of another time may be readable: openraft would end for a storage error.
 fn unreadable(error: Error) -> SendError {
-    StreamingError::StorageError(StorageIOError::read_snapshot(None, AnyError::error(error)).into())
+    log::error!("a snapshot is not sent: {error}");
+    Failed::Silent(error).streaming()
 }
 
 fn refused() -> Denied {

@@ -1,13 +1,16 @@
 //! Several replicas that are one cluster: they join, agree, fail over, catch up.
 
+use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::task::Poll;
 
 use super::wires::Wires;
 use super::*;
 use crate::error::Error;
 use crate::meta::{NodeRecord, NodeState};
 use crate::replication::MemberStatus;
-use crate::replication::peers::Credentials;
+use crate::replication::peers::{Credentials, Kind};
 use crate::types::NodeId;
 
 /// Longest wait for what has to come.
@@ -218,15 +221,7 @@ async fn a_member_that_was_away_for_long_gets_a_snapshot() {
         replica.machine.take_snapshot(&replica.log, &|| true).unwrap();
         make_bucket(&replica, name, Wait::Durable).await;
     }
-    let upto = replica.machine.purgeable().unwrap().unwrap();
-    replica.machine.announce();
-    replica.cluster.raft.trigger().snapshot().await.unwrap();
-    let mut metrics = replica.cluster.raft.metrics();
-    let known = metrics.wait_for(|metrics| metrics.snapshot.is_some_and(|at| at.index >= upto));
-    tokio::time::timeout(PATIENCE, known).await.unwrap().unwrap();
-    replica.cluster.raft.trigger().purge_log(upto).await.unwrap();
-    let purged = metrics.wait_for(|metrics| metrics.purged.is_some());
-    tokio::time::timeout(PATIENCE, purged).await.unwrap().unwrap();
+    cluster.purge(&replica).await;
 
     cluster.nodes[away].start().await;
     let returned = cluster.nodes[away].replica();
@@ -235,7 +230,107 @@ async fn a_member_that_was_away_for_long_gets_a_snapshot() {
     make_bucket(returned, "after", Wait::Durable).await;
 }
 
+/// A snapshot that newer ones replace while it is sent is sent to its end, and harms nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_snapshot_is_replaced_while_it_is_sent() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let away = (leader + 1) % 3;
+    cluster.nodes[away].kill();
+    let replica = Arc::clone(cluster.nodes[leader].replica());
+    let parent = make_bucket(&replica, "large", Wait::Applied).await;
+    // More than one part.
+    for number in 0..250 {
+        let mut file = make(parent, &number.to_string(), FileKind::Regular);
+        if let Mutation::Make(make) = &mut file {
+            make.xattrs = vec![(b"user.large".to_vec(), vec![number as u8; 40_000])];
+        }
+        replica.propose(file, Wait::Applied, 0).await.unwrap();
+    }
+    let snapshot = async |name: &str| {
+        make_bucket(&replica, name, Wait::Durable).await;
+        replica.machine.take_snapshot(&replica.log, &|| true).unwrap();
+    };
+    snapshot("one").await;
+    snapshot("two").await;
+    cluster.purge(&replica).await;
+    let term = replica.term();
+    cluster.wires.hold(Some(Kind::SnapshotPart));
+    let disk: Arc<dyn Disk> = Arc::new(cluster.nodes[away].disk.clone());
+    let options = cluster.nodes[away].options.clone();
+    let returned = tokio::spawn(async move { open(&options, &disk).await.unwrap() });
+    while cluster.wires.held() == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    snapshot("three").await;
+    snapshot("four").await;
+    cluster.wires.hold(None);
+    let returned = tokio::time::timeout(PATIENCE, returned).await.unwrap().unwrap();
+    returned.barrier().await.unwrap();
+    make_bucket(&returned, "after", Wait::Durable).await;
+    replica.barrier().await.unwrap();
+    assert_eq!((replica.leads(), replica.term()), (true, term));
+    assert_eq!(records(&returned).len(), records(&replica).len());
+}
+
+/// The leader gets no further than to the joint step of a change of voters: somebody finishes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_of_voters_that_stopped_half_way_is_finished() {
+    let cluster = Cluster::of(4).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let raft = cluster.nodes[leader].replica().cluster.raft.clone();
+    let ids = cluster.ids();
+    let mut wanted: BTreeSet<NodeId> = [ids[leader], ids[3]].into();
+    wanted.extend(ids.iter().take(3).copied().filter(|id| *id != ids[leader]).take(1));
+    let sets = |metrics: &openraft::RaftMetrics<NodeId, openraft::BasicNode>| {
+        metrics.membership_config.membership().get_joint_config().clone()
+    };
+    {
+        // The second step is asked for when the first is done; nobody waits for that here.
+        let mut change = Box::pin(raft.change_membership(wanted.clone(), false));
+        let poll = poll_fn(|context| Poll::Ready(change.as_mut().poll(context).is_pending()));
+        assert!(poll.await);
+        let mut metrics = raft.metrics();
+        let joint = metrics.wait_for(|metrics| sets(metrics).len() == 2);
+        tokio::time::timeout(PATIENCE, joint).await.unwrap().unwrap();
+    }
+    let mut metrics = raft.metrics();
+    let done = metrics.wait_for(|metrics| sets(metrics) == [wanted.clone()]);
+    tokio::time::timeout(PATIENCE, done).await.unwrap().unwrap();
+}
+
+/// The machine of a node that follows goes down and comes back: the leader stays what it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_whose_machine_went_down_disturbs_nobody() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let follower = (leader + 1) % 3;
+    make_bucket(cluster.nodes[leader].replica(), "before", Wait::Durable).await;
+    let term = cluster.nodes[leader].replica().term();
+    let node = &mut cluster.nodes[follower];
+    node.kill();
+    node.options.boot_id = "boot-2".into();
+    node.start().await;
+    node.replica().barrier().await.unwrap();
+    make_bucket(cluster.nodes[follower].replica(), "after", Wait::Durable).await;
+    let leads = cluster.nodes[leader].replica();
+    assert_eq!((leads.leads(), leads.term()), (true, term));
+}
+
 impl Cluster {
+    /// Cuts a leader's log behind the older of its two snapshots.
+    async fn purge(&self, replica: &Replica) {
+        let upto = replica.machine.purgeable().unwrap().unwrap();
+        replica.machine.announce();
+        replica.cluster.raft.trigger().snapshot().await.unwrap();
+        let mut metrics = replica.cluster.raft.metrics();
+        let known = metrics.wait_for(|metrics| metrics.snapshot.is_some_and(|at| at.index >= upto));
+        tokio::time::timeout(PATIENCE, known).await.unwrap().unwrap();
+        replica.cluster.raft.trigger().purge_log(upto).await.unwrap();
+        let purged = metrics.wait_for(|metrics| metrics.purged.is_some());
+        tokio::time::timeout(PATIENCE, purged).await.unwrap().unwrap();
+    }
+
     /// Puts all nodes into the log, as they do themselves when they have their chunks.
     async fn enlist(&self, factor: u8) {
         let first = self.nodes[0].replica();

@@ -24,6 +24,8 @@ struct State {
     handlers: HashMap<NodeId, Arc<dyn Handler>>,
     /// Pairs (from, to) whose messages do not arrive.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Messages that wait, and how many of them came.
+    held: Option<(Kind, usize)>,
 }
 
 impl Wires {
@@ -60,6 +62,27 @@ impl Wires {
     pub fn heal(&self) {
         self.state.lock().cut.clear();
     }
+
+    /// Messages of that kind wait from now on, or go on.
+    pub fn hold(&self, kind: Option<Kind>) {
+        self.state.lock().held = kind.map(|kind| (kind, 0));
+    }
+
+    pub fn held(&self) -> usize {
+        self.state.lock().held.map_or(0, |(_, count)| count)
+    }
+
+    async fn wait_while_held(&self, kind: Kind) {
+        let is_held = || self.state.lock().held.is_some_and(|(held, _)| held == kind);
+        if let Some((held, count)) = &mut self.state.lock().held
+            && *held == kind
+        {
+            *count += 1;
+        }
+        while is_held() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 struct Unplug {
@@ -88,6 +111,7 @@ impl Transport for Wire {
                 let cut = state.cut.contains(&(from, to));
                 state.handlers.get(&to).filter(|_| !cut).cloned().ok_or_else(lost)?
             };
+            wires.wait_while_held(kind).await;
             let answer = handler.handle(Sender::Node(from), kind, body);
             let answer = tokio::time::timeout(within, answer).await.map_err(|_| lost())??;
             if wires.state.lock().cut.contains(&(to, from)) { Err(lost()) } else { Ok(answer) }
