@@ -71,7 +71,11 @@ impl Vfs {
             let inode = self.inode(node.ino)?;
             let end = inode.size.max(plan.end).min((slot + 1) * size);
             let range = ByteRange::between(slot * size, end);
-            let bytes = self.read_seen(&newer, node.ino, range)?;
+            let bytes = match self.read_seen_anywhere(&newer, node.ino, range).await {
+                // A chunk was compacted or collected since the manifest was read.
+                Err(Error::NotFound) => continue,
+                read => read?,
+            };
             let layer = self.filler(node, range.start(), &bytes);
             let version = inode.version;
             match self.commit_filler(node, plan, &[layer], Vec::new(), version, wait).await {

@@ -182,6 +182,26 @@ fn crowded_writers_both_keep_theirs() {
     });
 }
 
+/// A slot that is written whole because it has too many pieces is read from whoever has it.
+#[test]
+fn a_crowded_slot_is_read_from_other_nodes() {
+    run(async {
+        let cluster = Cluster::apart(2).await;
+        let [a, b] = &cluster.nodes[..] else { panic!() };
+        let mut model = vec![b'.'; 60_000];
+        let ino = a.create(cluster.bucket, "f", &model).await;
+        cluster.level().await;
+        let handle = b.open(ino, RDWR).await.unwrap();
+        for offset in (0..60_000).step_by(100) {
+            b.vfs.write(&WHO, handle, offset as u64, b"other").await.unwrap();
+            model[offset..offset + 5].copy_from_slice(b"other");
+        }
+        b.close(handle).await.unwrap();
+        cluster.level().await;
+        assert!(a.read_whole(cluster.bucket, "f").await.unwrap() == model);
+    });
+}
+
 /// So much of a new file is written that it is staged; another node writes to it, too.
 #[test]
 fn a_staged_file_is_laid_over_what_others_wrote() {
