@@ -158,6 +158,22 @@ fn bad_copies_are_read_elsewhere_and_mended() {
     });
 }
 
+/// One that failed and is well again takes the place of one that fails now.
+#[test]
+fn who_failed_lately_is_asked_when_others_fail() {
+    runtime().block_on(async {
+        let cluster = Cluster::new(3).await;
+        cluster.set_down(2, true);
+        cluster.write(0, "one", &data(1)).await.unwrap();
+        cluster.set_down(2, false);
+        cluster.set_down(1, true);
+        cluster.write(0, "other", &data(2)).await.unwrap();
+        cluster.set_down(1, false);
+        cluster.settle().await;
+        cluster.assert_whole();
+    });
+}
+
 /// When no good copy is left anywhere, that is an error: never zeros, never old bytes.
 #[test]
 fn without_a_good_copy_there_is_an_error() {
@@ -297,7 +313,7 @@ fn uploads_and_copies_have_their_quorum_too() {
         cluster.settle().await;
         cluster.assert_whole();
         let reader = cluster.vfs(2).open_object(&WHO, &bucket, &first).await.unwrap();
-        let read = reader.read(ByteRange::between(0, reader.info.size)).await.unwrap();
+        let read = reader.read_whole(ByteRange::between(0, reader.info.size)).await.unwrap();
         assert!(read == data(2));
         cluster.set_down(1, true);
         cluster.set_down(2, true);

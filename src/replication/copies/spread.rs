@@ -25,6 +25,8 @@ pub(super) struct Spread {
     on: Vec<NodeId>,
     /// Places that do not.
     missing: Vec<NodeId>,
+    /// Of them those that failed lately, while the others are enough.
+    spare: Vec<NodeId>,
     /// Copies on places that are still needed.
     needed: usize,
     places: usize,
@@ -58,6 +60,7 @@ impl Spread {
             chunk,
             on,
             missing,
+            spare: Vec::new(),
             under_way: JoinSet::new(),
             failure: None,
         }
@@ -82,8 +85,17 @@ impl Spread {
     fn begin(&mut self) {
         let (ailing, well): (Vec<_>, Vec<_>) =
             self.missing.iter().partition(|node| self.copies.health.is_ailing(**node));
-        let first = if well.len() >= self.needed { well } else { [well, ailing].concat() };
-        first.into_iter().for_each(|node| self.attempt(node, Duration::ZERO));
+        well.iter().for_each(|node| self.attempt(*node, Duration::ZERO));
+        self.spare = ailing;
+        if well.len() < self.needed {
+            self.try_spare();
+        }
+    }
+
+    fn try_spare(&mut self) {
+        std::mem::take(&mut self.spare)
+            .into_iter()
+            .for_each(|node| self.attempt(node, Duration::ZERO));
     }
 
     fn attempt(&mut self, node: NodeId, after: Duration) {
@@ -133,6 +145,7 @@ impl Spread {
         if !is_final {
             self.attempt(node, PAUSE);
         }
+        self.try_spare();
         self.failure = Some(error);
         Ok(())
     }
