@@ -52,7 +52,9 @@ impl Starter<'_> {
         let mut trust = Trust::new(self.dir, self.options, self.progress, stop.clone());
         // As long as the boot is not noted, a crash from here on is one of the machine again.
         if stop == LastStop::Machine {
-            raise_vote(&log, node.node)?;
+            if may_have_led(&log, node.node) {
+                raise_vote(&log, node.node)?;
+            }
             trust.distrust_unsynced()?;
         }
         self.dir.mark_running(&self.options.boot_id)?;
@@ -142,6 +144,11 @@ fn through_growth(entries: &[Entry], node: NodeId) -> usize {
         EntryPayload::Normal(_) | EntryPayload::Blank => false,
     };
     entries.iter().position(grows).map_or(entries.len(), |first| first + 1)
+}
+
+/// Only who has a node's vote gives out ids in a term, and a vote is synced before it is told.
+fn may_have_led(log: &Log, node: NodeId) -> bool {
+    log.ends().vote.is_none_or(|vote| vote.leader_id.node_id == node)
 }
 
 /// After a stop of the machine log entries may be gone that were acknowledged as ordered. A vote
