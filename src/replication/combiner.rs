@@ -18,6 +18,9 @@ use crate::meta::{Mutation, Outcome, Request};
 use crate::types::RequestId;
 use crate::types::limits::{ENTRY_MAX, ENTRY_MUTATIONS_MAX};
 
+/// Bytes of requests that are put together into one entry, which has to be sent, written and answered for
+/// between two heartbeats.
+const BATCH_BYTES: usize = 1 << 20;
 /// Room in an entry for what is not requests.
 pub const ENTRY_OVERHEAD: usize = 1024;
 /// Proposals of unknown fate above which no more are made: there is no quorum, and none is due soon.
@@ -89,7 +92,7 @@ impl Combiner {
         first: Proposal,
         queue: &mut mpsc::UnboundedReceiver<Proposal>,
     ) -> (Vec<Proposal>, Option<Proposal>) {
-        let room = entry_limit(&self.log) - self.unsettled.len() * ABORT_BYTES;
+        let room = entry_limit(&self.log).min(BATCH_BYTES) - self.unsettled.len() * ABORT_BYTES;
         let (mut bytes, mut group) = (first.bytes, vec![first]);
         while group.len() + self.unsettled.len() < ENTRY_MUTATIONS_MAX
             && let Ok(proposal) = queue.try_recv()
