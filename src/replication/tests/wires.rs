@@ -26,6 +26,8 @@ struct State {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Messages that wait, and how many of them came.
     held: Option<(Kind, usize)>,
+    /// Bytes a second.
+    rate: Option<u64>,
 }
 
 impl Wires {
@@ -61,6 +63,18 @@ impl Wires {
 
     pub fn heal(&self) {
         self.state.lock().cut.clear();
+    }
+
+    /// Messages take their time from now on: bytes a second.
+    pub fn slow_down(&self, rate: u64) {
+        self.state.lock().rate = Some(rate);
+    }
+
+    async fn travel(&self, bytes: usize) {
+        let rate = self.state.lock().rate;
+        if let Some(rate) = rate {
+            tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64)).await;
+        }
     }
 
     /// Messages of that kind wait from now on, or go on.
@@ -112,7 +126,10 @@ impl Transport for Wire {
                 state.handlers.get(&to).filter(|_| !cut).cloned().ok_or_else(lost)?
             };
             wires.wait_while_held(kind).await;
-            let answer = handler.handle(Sender::Node(from), kind, body);
+            let answer = async {
+                wires.travel(body.len()).await;
+                handler.handle(Sender::Node(from), kind, body).await
+            };
             let answer = tokio::time::timeout(within, answer).await.map_err(|_| lost())??;
             if wires.state.lock().cut.contains(&(to, from)) { Err(lost()) } else { Ok(answer) }
         });
