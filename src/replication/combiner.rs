@@ -13,6 +13,7 @@ use super::members::{ASK_AGAIN, Cluster, Leader};
 use super::peers::{Kind, Proposed};
 use super::snapshotter::Schedule;
 use super::types::Batch;
+use crate::env::within;
 use crate::error::{Error, Result};
 use crate::meta::{Mutation, Outcome, Request};
 use crate::types::RequestId;
@@ -213,7 +214,7 @@ impl Combiner {
             }
         };
         let given_up = || Err(Error::NoQuorum("no leader took the change in time".into()));
-        tokio::time::timeout(self.retry_for, attempts).await.unwrap_or_else(|_| given_up())
+        within(self.retry_for, attempts).await.unwrap_or_else(given_up)
     }
 
     async fn attempt(&self, batch: &Batch) -> Result<Done, Attempt> {

@@ -9,6 +9,7 @@ use super::book::Book;
 use super::combiner::{Answered, Proposal, Source, entry_limit};
 use super::log::Log;
 use super::raft::Machine;
+use crate::env::within;
 use crate::error::{Error, Result};
 use crate::meta::{Mutation, Outcome, Refusal, Request, codec};
 use crate::types::SessionId;
@@ -128,7 +129,7 @@ impl Proposer {
     }
 
     pub async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let done = tokio::time::timeout(self.timeout, work).await;
+        let done = within(self.timeout, work).await;
         done.unwrap_or(Err(Error::Timeout("the change may or may not have been made")))
     }
 }

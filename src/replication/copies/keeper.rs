@@ -12,7 +12,7 @@ use super::peers::{ChunkPeers, Later};
 use super::spread::Spread;
 use super::tally::{CopyCounts, Tally};
 use crate::chunk::{ChunkStore, SealedChunk};
-use crate::env::{Clock, blocking};
+use crate::env::{Clock, blocking, within};
 use crate::error::{Error, Result};
 use crate::meta::{ChunkRecord, Placement, Table};
 use crate::types::{ChunkId, NodeId};
@@ -259,9 +259,9 @@ impl Copies {
             }
             Err(worst)
         };
-        match tokio::time::timeout(patience.max(self.timeout), rounds).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Unreachable(format!("no node that has chunk {id} answers"))),
+        match within(patience.max(self.timeout), rounds).await {
+            Some(result) => result,
+            None => Err(Error::Unreachable(format!("no node that has chunk {id} answers"))),
         }
     }
 

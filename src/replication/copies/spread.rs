@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::keeper::{Copies, Need};
 use crate::chunk::SealedChunk;
-use crate::env::blocking;
+use crate::env::{blocking, within};
 use crate::error::{Error, Result};
 use crate::types::{ChunkId, NodeId, quorum};
 
@@ -69,15 +69,14 @@ impl Spread {
     pub async fn run(mut self) -> Result<Vec<NodeId>> {
         self.begin();
         let deadline = self.copies.timeout;
-        let done = tokio::time::timeout(deadline, self.until_enough()).await;
-        match done {
-            Ok(Ok(())) => {
+        match within(deadline, self.until_enough()).await {
+            Some(Ok(())) => {
                 let on = self.on.clone();
                 self.go_on_alone();
                 Ok(on)
             }
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.too_few()),
+            Some(Err(error)) => Err(error),
+            None => Err(self.too_few()),
         }
     }
 

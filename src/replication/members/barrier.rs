@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{ASK_AGAIN, Cluster, Leader};
+use crate::env::within;
 use crate::error::{Error, Result};
 use crate::replication::peers::Kind;
 
@@ -46,16 +47,16 @@ impl Barrier {
 }
 
 /// Every round begins after those it serves have asked.
-async fn rounds(cluster: Cluster, mut queue: mpsc::UnboundedReceiver<Waiting>, within: Duration) {
+async fn rounds(cluster: Cluster, mut queue: mpsc::UnboundedReceiver<Waiting>, limit: Duration) {
     while let Some(first) = queue.recv().await {
         let mut group = vec![first];
         while let Ok(next) = queue.try_recv() {
             group.push(next);
         }
-        let found = tokio::time::timeout(within, find(&cluster)).await;
+        let found = within(limit, find(&cluster)).await;
         let no_leader =
             || Error::NoQuorum("no leader could confirm in time what is committed".into());
-        let index = found.map_err(|_| no_leader());
+        let index = found.ok_or_else(no_leader);
         for waiting in group {
             // Nobody listens when the asker gave up.
             let _ = waiting.send(index.clone());
