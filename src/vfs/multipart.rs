@@ -326,7 +326,12 @@ impl Vfs {
         Ok(uploaded)
     }
 
-    async fn stage_ops(&self, content: ContentId, ops: Vec<WriteOp>, need: Need) -> Result<()> {
+    pub(super) async fn stage_ops(
+        &self,
+        content: ContentId,
+        ops: Vec<WriteOp>,
+        need: Need,
+    ) -> Result<()> {
         if ops.is_empty() {
             return Ok(());
         }

@@ -18,6 +18,7 @@ use crate::meta::{
     Outcome, PutObject, ReplaceXattrs, S3_XATTRS, Sums, WriteOp, codec, keys,
 };
 use crate::replication::{Need, Wait};
+use crate::types::limits::INLINE_MAX;
 use crate::types::{
     AclPermission, BucketName, ByteRange, ChecksumKind, FileKind, Ino, Mode, ObjectKey, Right,
     Timestamp,
@@ -319,9 +320,12 @@ impl Vfs {
     /// A new body with the bytes of an open object.
     async fn refer(self: &Arc<Self>, source: &ObjectReader, need: Need) -> Result<Uploaded> {
         let size = source.info.size;
-        if !matches!(source.body, Body::Manifest(_)) || size == 0 {
+        if size <= INLINE_MAX as u64 && !matches!(source.body, Body::Manifest(_)) || size == 0 {
             let data = source.read_whole(ByteRange::between(0, size)).await?.into();
             return Ok(Uploaded::of_body(self, ObjectBody::Inline(data), size));
+        }
+        if let Body::Inline(data) = &source.body {
+            return self.upload_sparse(data, size, need).await;
         }
         let content = self.replica.next_content();
         let uploaded = Uploaded::of_body(self, ObjectBody::Staged { content, size }, size);

@@ -11,7 +11,7 @@ use super::layer::Layer;
 use super::runs::{LONG, Run};
 use crate::env::{AlignedBuf, blocking};
 use crate::error::{Error, Result};
-use crate::meta::ObjectBody;
+use crate::meta::{ObjectBody, WriteOp};
 use crate::replication::Need;
 use crate::types::limits::{FILE_SIZE_MAX, INLINE_MAX};
 use crate::types::{BucketName, ByteRange, ChecksumKind, ContentId, Ino, hex};
@@ -63,6 +63,27 @@ impl Vfs {
             may_inline: true,
             need: Need::Quorum,
         }
+    }
+
+    /// Stages a few bytes and the hole behind them, up to `size`.
+    ///
+    /// # Errors
+    /// As [`ObjectWriter::write`].
+    pub(super) async fn upload_sparse(
+        self: &Arc<Self>,
+        data: &[u8],
+        size: u64,
+        need: Need,
+    ) -> Result<Uploaded> {
+        let mut writer = self.upload(&[]);
+        let content = self.replica.next_content();
+        (writer.staged, writer.need) = (Some(content), need);
+        writer.write(data).await?;
+        writer.seal().await?;
+        writer.spill(writer.layers.len()).await?;
+        self.stage_ops(content, vec![WriteOp::Extend { size }], need).await?;
+        writer.staged = None;
+        Ok(Uploaded::of_body(self, ObjectBody::Staged { content, size }, size))
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bucketfs::error::{Error, Result};
 use bucketfs::types::{BucketName, ByteRange, ChecksumKind, ObjectKey};
 use bucketfs::vfs::{
-    Caller, Condition, Expected, ListQuery, NamedPart, NewUpload, ObjectHeaders, ObjectInfo,
-    OpenFlags,
+    AttrChange, Caller, Condition, Expected, ListQuery, NamedPart, NewUpload, ObjectHeaders,
+    ObjectInfo, OpenFlags,
 };
 
 use super::store::{self, Store};
@@ -113,6 +113,48 @@ fn objects_are_put_read_copied_and_deleted() {
             assert!(delete(&store, to.as_str()).await.unwrap());
         }
         assert!(store.vfs.lookup(store.bucket, b"d").is_err());
+        collected(&store).await;
+    });
+}
+
+/// A file of few bytes keeps them with its record, however large truncate(2) makes it: a copy that
+/// took its size for the number of its bytes would ask for that much memory.
+#[test]
+fn a_copy_of_a_sparse_file_is_sparse() {
+    store::runtime().block_on(async {
+        let (store, who) = (Store::create().await, Caller::default());
+        for (data, size) in
+            [("", 20_000), ("abc", 16 << 10), ("abc", 20_000), ("", 1 << 40), ("abc", 1 << 40)]
+        {
+            let made = store.vfs.create(&who, store.bucket, b"f", 0o644, OpenFlags(libc::O_RDWR));
+            let (attr, opened) = made.await.unwrap();
+            store.vfs.write(&who, opened.handle, 0, data.as_bytes()).await.unwrap();
+            let cut = AttrChange { size: Some(size), ..AttrChange::default() };
+            store.vfs.setattr(&who, attr.ino, cut).await.unwrap();
+            store.vfs.flush(opened.handle).await.unwrap();
+            store.vfs.release(opened.handle).await;
+            let source = store.vfs.open_object(&who, &bucket(), &key("f")).await.unwrap();
+            let (bucket, to) = (bucket(), key("copy"));
+            let place = (&bucket, &to);
+            let copied = store.vfs.copy_object(&who, &source, place, None, Condition::Always);
+            assert_eq!(copied.await.unwrap().size, size, "{data:?}, {size}");
+            let copy = store.vfs.open_object(&who, &bucket, &to).await.unwrap();
+            let mut whole = data.as_bytes().to_vec();
+            whole.resize(16_000, 0);
+            for (start, expected) in [(0, whole), (size - 9, vec![0; 9])] {
+                let range = ByteRange::between(start, start + expected.len() as u64);
+                assert_eq!(copy.read_whole(range).await.unwrap(), expected);
+                assert_eq!(source.read_whole(range).await.unwrap(), expected);
+            }
+            let attr = store.vfs.lookup(store.bucket, b"copy").unwrap();
+            assert!(attr.size == size && attr.allocated <= 16 << 10, "{attr:?}");
+            let flags = OpenFlags(libc::O_RDONLY);
+            let handle = store.vfs.open(&who, attr.ino, flags).await.unwrap().handle;
+            assert_eq!(store.vfs.read(handle, 0, 3).await.unwrap()[..data.len()], *data.as_bytes());
+            store.vfs.release(handle).await;
+            assert!(delete(&store, "f").await.unwrap() && delete(&store, "copy").await.unwrap());
+        }
+        store.assert_consistent();
         collected(&store).await;
     });
 }
