@@ -136,7 +136,8 @@ fn put_file(state: &mut State<'_>, parent: Ino, name: &FileName, put: &PutObject
     };
     let (ino, mut inode) = create(state, &node(put, parent, name, FileKind::Regular, put.mode))?;
     if let Some((_, old)) = old {
-        (inode.uid, inode.gid, inode.mode) = (old.uid, old.gid, old.mode);
+        // Others' bytes must not run with the rights that the owner gave to the old ones.
+        (inode.uid, inode.gid, inode.mode) = (old.uid, old.gid, old.mode.without_privilege());
     }
     choose(&mut inode, &put.chosen);
     if let Some(access) = access.filter(|_| put.chosen.mode.is_none()) {

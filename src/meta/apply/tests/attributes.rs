@@ -8,7 +8,7 @@ use crate::meta::mutation::{
 use crate::types::limits::{XATTR_NAME_MAX, XATTR_VALUE_MAX};
 use crate::types::{FileKind, Ino, Mode, Timestamp};
 
-fn keep(bench: &mut Bench, ino: Ino) -> SetAttr {
+pub fn keep(bench: &mut Bench, ino: Ino) -> SetAttr {
     SetAttr {
         ino,
         mode: None,

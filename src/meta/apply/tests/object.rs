@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::attributes::keep;
 use super::*;
-use crate::meta::mutation::WriteOp;
+use crate::meta::mutation::{SetAttr, WriteOp};
 use crate::meta::object::{
     Chosen, Condition, DeleteObject, Expected, ObjectBody, ObjectPath, Part, PutObject,
     RenameObject, Sums, Upload, UploadRef,
@@ -145,6 +146,21 @@ fn a_put_replaces_the_inode_and_keeps_its_access() {
     assert_eq!((inode.uid, inode.gid, inode.mode), (30, 40, Mode::new(0o777)));
     assert!(bench.has(&keys::xattr(second, b"system.posix_acl_access")) && !bench.has(&private));
     assert_eq!(bench.superblock().inodes, 5);
+}
+
+/// As after write(2) by the unprivileged: whoever may put an object must not get a program that runs
+/// as the owner of the one before.
+#[test]
+fn a_put_over_a_privileged_file_takes_its_privilege() {
+    let (mut bench, bucket) = Bench::new();
+    for (before, after) in [(0o4755, 0o755), (0o6711, 0o711), (0o2644, 0o2644), (0o1600, 0o1600)] {
+        bench.put_small(bucket, "k", "a program");
+        let ino = bench.lookup(bucket, "k").unwrap().ino;
+        let change = SetAttr { mode: Some(Mode::new(before)), ..keep(&mut bench, ino) };
+        bench.propose(Mutation::SetAttr(change));
+        let (_, inode, replaced) = put_ino(bench.put(bucket, "k", "another"));
+        assert!(replaced && inode.mode == Mode::new(after), "{before:o} became {:?}", inode.mode);
+    }
 }
 
 /// rclone and s3fs name owner and mode; they hold for a file that was there before as well.
