@@ -87,6 +87,8 @@ pub enum Error {
     NoPart(u16),
     #[error("part {0} is too small for any but the last one")]
     PartTooSmall(u16),
+    #[error("the parts have another size in all than the one named")]
+    WrongSize,
     /// Unknown until settled: no answer in time.
     #[error("no answer within the replication timeout: {0}")]
     Timeout(&'static str),
@@ -175,6 +177,7 @@ impl Error {
             | Self::BadDigest(_)
             | Self::NoPart(_)
             | Self::PartTooSmall(_)
+            | Self::WrongSize
             | Self::Config(_) => Class::Caller,
             Self::NoSpace
             | Self::Conflict

@@ -177,6 +177,54 @@ fn a_rename_in_one_view_is_one_in_the_other() {
     assert_eq!(fs::read(world.file("three")).unwrap(), b"replaced");
 }
 
+/// Few bytes and a size of a terabyte: a copy takes no more memory than the bytes.
+#[test]
+fn a_sparse_file_is_copied_as_one() {
+    let world = World::new("sparse");
+    for (name, data) in [("bytes", &b"few"[..]), ("none", b"")] {
+        fs::write(world.file(name), data).unwrap();
+        let file = File::options().write(true).open(world.file(name)).unwrap();
+        file.set_len(1 << 40).unwrap();
+        drop(file);
+        let source = format!("/views/{name}");
+        let headers = [("x-amz-copy-source", source.as_str())];
+        status(&world.send("PUT", "copy", &headers, b""), 200);
+        assert_eq!(world.head("copy").header("content-length"), Some("1099511627776"));
+        let mut start = vec![0; 1 << 20];
+        File::open(world.file("copy")).unwrap().read_exact(&mut start).unwrap();
+        assert!(start[..data.len()] == *data && start[data.len()..].iter().all(|byte| *byte == 0));
+        let range = [("range", "bytes=1-5")];
+        assert_eq!(world.send("GET", "copy", &range, b"").body, start[1..6]);
+    }
+}
+
+/// The answer to a completion may be lost: asked again, with the size it is to have, it is given
+/// again.
+#[test]
+fn a_completion_is_answered_twice() {
+    let world = World::new("twice");
+    let path = "/views/parts";
+    let begun = world.s3.send("POST", path, &[("uploads", "")], &[], b"");
+    let id = begun.all("UploadId").remove(0);
+    let part = world.s3.send("PUT", path, &[("partNumber", "1"), ("uploadId", &id)], &[], b"part");
+    let etag = part.header("etag").unwrap();
+    let list = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>\
+         </CompleteMultipartUpload>"
+    );
+    let complete = |size| {
+        let headers = [("x-amz-mp-object-size", size)];
+        world.s3.send("POST", path, &[("uploadId", &id)], &headers, list.as_bytes())
+    };
+    assert_eq!(complete("5").all("Code"), ["InvalidRequest"]);
+    let first = complete("4");
+    status(&first, 200);
+    let second = complete("4");
+    status(&second, 200);
+    assert_eq!(second.all("ETag"), first.all("ETag"));
+    assert_eq!(read(&world.file("parts")), b"part");
+}
+
 #[test]
 fn metadata_and_tags_are_attributes_both_ways() {
     let world = World::new("attributes");

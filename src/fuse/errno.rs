@@ -39,7 +39,8 @@ pub(super) fn errno(error: &Error) -> Errno {
         | Error::NoUpload
         | Error::BadDigest(_)
         | Error::NoPart(_)
-        | Error::PartTooSmall(_) => Errno::EINVAL,
+        | Error::PartTooSmall(_)
+        | Error::WrongSize => Errno::EINVAL,
         Error::InTheWay => Errno::EEXIST,
         Error::ShuttingDown => Errno::ESHUTDOWN,
         Error::Timeout(_)
@@ -104,6 +105,7 @@ mod tests {
             (Error::BadDigest(""), libc::EINVAL),
             (Error::NoPart(1), libc::EINVAL),
             (Error::PartTooSmall(1), libc::EINVAL),
+            (Error::WrongSize, libc::EINVAL),
             (Error::InTheWay, libc::EEXIST),
             (Error::Timeout(""), libc::EIO),
             (Error::NoQuorum(text()), libc::EIO),

@@ -123,6 +123,7 @@ fn entry(error: &Error) -> (StatusCode, &'static str, &'static str) {
         Error::BadDigest(_) => (S::BAD_REQUEST, "bad_digest", "Send the bytes again."),
         Error::NoPart(_) => (S::BAD_REQUEST, "no_part", "Name the parts as they were answered."),
         Error::PartTooSmall(_) => (S::BAD_REQUEST, "part_too_small", "Send parts of 5 MiB."),
+        Error::WrongSize => (S::BAD_REQUEST, "wrong_size", "Look at the sizes of the parts."),
         Error::NameTooLong => (S::BAD_REQUEST, "name_too_long", CHANGE),
         Error::InvalidArgument(_) | Error::NoSuchOffset => (S::BAD_REQUEST, "malformed", CHANGE),
         Error::FileTooLarge => (S::PAYLOAD_TOO_LARGE, "too_large", "Send less."),

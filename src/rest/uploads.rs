@@ -12,7 +12,7 @@ use super::error::{Answer, Problem, Refused};
 use super::objects::Stored;
 use super::request::{Asked, Body, Place};
 use super::{body, conditions, headers};
-use crate::vfs::{NamedPart, NewUpload, PartInfo};
+use crate::vfs::{self, NamedPart, NewUpload, PartInfo};
 
 /// Parts of one page.
 const PAGE_MAX: usize = 1000;
@@ -224,10 +224,11 @@ pub(super) async fn complete(
         return Err(Refused::malformed("the parts are to be named in the order of their numbers"));
     }
     let named = |Named { number, etag }| NamedPart { number, etag, checksums: Vec::new() };
-    let named: Vec<NamedPart> = parts.into_iter().map(named).collect();
+    let parts = parts.into_iter().map(named).collect();
+    let completion = vfs::Completion { parts, ..vfs::Completion::default() };
     let target = (&place.bucket, &place.key, upload.as_str());
     let vfs = &who.serving.served.vfs;
-    let info = vfs.complete_upload(&who.caller, target, &named, &[], condition).await?;
+    let info = vfs.complete_upload(&who.caller, target, &completion, condition).await?;
     Ok(Stored::answer(&place, &info).into_response())
 }
 

@@ -40,6 +40,7 @@ fn code(error: &Error) -> S3ErrorCode {
         Error::BadDigest(_) => S3ErrorCode::BadDigest,
         Error::NoPart(_) => S3ErrorCode::InvalidPart,
         Error::PartTooSmall(_) => S3ErrorCode::EntityTooSmall,
+        Error::WrongSize => S3ErrorCode::InvalidRequest,
         Error::NameTooLong => S3ErrorCode::KeyTooLongError,
         Error::FileTooLarge => S3ErrorCode::EntityTooLarge,
         Error::AttributeTooLarge => S3ErrorCode::MetadataTooLarge,

@@ -14,7 +14,7 @@ use super::service::Door;
 use super::words::{self, check_absent, check_class, encoded, owner, size, time};
 use super::{body, conditions};
 use crate::types::{ChecksumKind, ObjectKey as Key};
-use crate::vfs::{Caller, NamedPart, NewUpload, UploadInfo};
+use crate::vfs::{Caller, Completion, NamedPart, NewUpload, UploadInfo};
 
 /// Parts of an upload, and the largest number of one.
 const PARTS_MAX: i32 = 10_000;
@@ -144,19 +144,14 @@ impl Door {
         let condition =
             conditions::of_write(input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-        let named = named_parts(parts)?;
+        let completion = Completion {
+            parts: named_parts(parts)?,
+            checksums: expected,
+            // No object has as many bytes as stand for a number below zero.
+            size: input.mpu_object_size.map(|size| u64::try_from(size).unwrap_or(u64::MAX)),
+        };
         let place = (&bucket, &key, input.upload_id.as_str());
-        if let Some(whole) = input.mpu_object_size {
-            let parts = self.vfs.list_parts(&who, place, 0, usize::MAX);
-            let parts = parts.map_err(|error| refuse(&error))?;
-            let is_named =
-                |part: &&crate::vfs::PartInfo| named.iter().any(|name| name.number == part.number);
-            let sum: u64 = parts.iter().filter(is_named).map(|part| part.size).sum();
-            if size(sum) != whole {
-                return Err(s3_error!(InvalidRequest, "the parts have another size in all"));
-            }
-        }
-        let completed = self.vfs.complete_upload(&who, place, &named, &expected, condition).await;
+        let completed = self.vfs.complete_upload(&who, place, &completion, condition).await;
         let info = completed.map_err(|error| refuse(&error))?;
         let mut output = CompleteMultipartUploadOutput {
             location: Some(format!("/{}/{}", input.bucket, input.key)),

@@ -65,7 +65,7 @@ pub use inspect::{FileInfo, PieceInfo, Report};
 pub use crate::meta::{Change, KeyRole, KeyState, RenameMode, XattrMode};
 pub use keys::{KeyInfo, KeyWithSecret, NewKey};
 pub use listing::{ListQuery, ListedObject, Listing};
-pub use multipart::{NamedPart, NewUpload, PartInfo, UploadInfo};
+pub use multipart::{Completion, NamedPart, NewUpload, PartInfo, UploadInfo};
 pub use objects::{ObjectInfo, ObjectReader};
 pub use sealing::SEALING_KEY_LEN;
 pub use upload::{ObjectWriter, Uploaded};

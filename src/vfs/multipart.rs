@@ -45,6 +45,16 @@ pub struct NamedPart {
     pub checksums: Vec<(ChecksumKind, String)>,
 }
 
+/// What an upload is completed with, and what its object must be then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completion {
+    pub parts: Vec<NamedPart>,
+    /// Base64.
+    pub checksums: Vec<(ChecksumKind, String)>,
+    /// Bytes.
+    pub size: Option<u64>,
+}
+
 /// A part that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartInfo {
@@ -230,46 +240,72 @@ impl Vfs {
         Ok(uploads)
     }
 
-    /// Makes the parts named an object, on disk when it returns. Asked again after it was done, it
-    /// answers with the object, as long as that is still there.
+    /// Makes the parts named an object, on disk when it returns. Asked again after it was done, or
+    /// while it is being done, it answers with the object, as long as that is still there.
     ///
     /// # Errors
-    /// [`Error::NoUpload`], [`Error::NoPart`], [`Error::PartTooSmall`]; as `put_object`.
+    /// [`Error::NoUpload`], [`Error::NoPart`], [`Error::PartTooSmall`], [`Error::WrongSize`]; as
+    /// `put_object`.
     pub async fn complete_upload(
         self: &Arc<Self>,
         who: &Caller,
         (bucket, key, id): (&BucketName, &ObjectKey, &str),
-        named: &[NamedPart],
-        expected: &[(ChecksumKind, String)],
+        completion: &Completion,
         condition: Condition,
     ) -> Result<ObjectInfo> {
         let upload = self.upload_ref(who, (bucket, key, id))?;
-        let etag = multipart_etag(named.iter().map(|part| part.etag.as_str()));
-        let record = match self.upload_record(&upload) {
-            Err(Error::NoUpload) => {
-                // Who may write may know whether it has been written.
-                let asker = Caller { access: Access::Trusted, ..*who };
-                let there = self.head_object(&asker, bucket, key).await;
-                let done = there.ok().filter(|object| object.etag == etag);
-                return done.ok_or(Error::NoUpload);
-            }
-            record => record?,
-        };
-        let parts = self.named_parts(&upload, named)?;
+        match self.complete_open(who, (bucket, key), &upload, completion, condition).await {
+            Err(Error::NoUpload) => {}
+            // Somebody else was faster, and the parts have gone since.
+            Err(Error::Conflict | Error::NoPart(_)) if self.has_ended(&upload)? => {}
+            completed => return completed,
+        }
+        // What is seen is acknowledged.
+        self.replica.sync().await?;
+        // Who may write may know whether it has been written.
+        let asker = Caller { access: Access::Trusted, ..*who };
+        let there = self.head_object(&asker, bucket, key).await;
+        let done = there.ok().filter(|object| object.etag == completion.etag());
+        let done = done.ok_or(Error::NoUpload)?;
+        completion.check_size(done.size)?;
+        Ok(done)
+    }
+
+    /// As [`Self::complete_upload`], for the first time.
+    async fn complete_open(
+        self: &Arc<Self>,
+        who: &Caller,
+        (bucket, key): (&BucketName, &ObjectKey),
+        upload: &UploadRef,
+        completion: &Completion,
+        condition: Condition,
+    ) -> Result<ObjectInfo> {
+        let record = self.upload_record(upload)?;
+        let parts = self.named_parts(upload, &completion.parts)?;
+        completion.check_size(parts.iter().map(|part| part.size).sum())?;
         let uploaded = self.join(&parts, self.need(upload.bucket)).await?;
         let sums = sums(&record, &parts);
-        if expected.iter().any(|sum| !sums.checksums.contains(sum)) {
+        if completion.checksums.iter().any(|sum| !sums.checksums.contains(sum)) {
             return Err(Error::BadDigest("checksum"));
         }
         let path = self.object_path(who, (bucket, key), Right::Write)?;
         let owner = Caller { uid: record.uid, gid: record.gid, ..*who };
         let headers = ObjectHeaders::from_xattrs(record.xattrs);
-        let put = self.new_object(&owner, path, &uploaded, (Some(etag), sums), &headers, condition);
+        let named = (Some(completion.etag()), sums);
+        let put = self.new_object(&owner, path, &uploaded, named, &headers, condition);
         let (put, gate) = put.await?;
-        let complete = Mutation::CompleteUpload { upload, put: Box::new(put) };
+        let complete = Mutation::CompleteUpload { upload: upload.clone(), put: Box::new(put) };
         let info = self.put(who, complete, uploaded, gate).await?;
         self.upkeep.ring();
         Ok(info)
+    }
+
+    fn has_ended(&self, upload: &UploadRef) -> Result<bool> {
+        match self.upload_record(upload) {
+            Ok(_) => Ok(false),
+            Err(Error::NoUpload) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// The parts an upload is completed with, checked.
@@ -370,6 +406,17 @@ impl Vfs {
                 while self.propose(step.clone(), 0).await? == crate::meta::Outcome::More(true) {}
             }
         }
+    }
+}
+
+impl Completion {
+    /// The entity tag that the object gets.
+    fn etag(&self) -> String {
+        multipart_etag(self.parts.iter().map(|part| part.etag.as_str()))
+    }
+
+    fn check_size(&self, size: u64) -> Result<()> {
+        if self.size.is_none_or(|named| named == size) { Ok(()) } else { Err(Error::WrongSize) }
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bucketfs::error::{Error, Result};
 use bucketfs::types::{BucketName, ByteRange, ChecksumKind, ObjectKey};
 use bucketfs::vfs::{
-    AttrChange, Caller, Condition, Expected, ListQuery, NamedPart, NewUpload, ObjectHeaders,
-    ObjectInfo, OpenFlags,
+    AttrChange, Caller, Completion, Condition, Expected, ListQuery, NamedPart, NewUpload,
+    ObjectHeaders, ObjectInfo, OpenFlags,
 };
 
 use super::store::{self, Store};
@@ -293,9 +293,14 @@ impl<'a> Upload<'a> {
     }
 
     async fn complete(&self, parts: &[NamedPart]) -> Result<ObjectInfo> {
+        self.complete_sized(parts, None).await
+    }
+
+    async fn complete_sized(&self, parts: &[NamedPart], size: Option<u64>) -> Result<ObjectInfo> {
         let (bucket, key, who) = (bucket(), key(self.name), Caller::default());
         let place = (&bucket, &key, self.id.as_str());
-        self.store.vfs.complete_upload(&who, place, parts, &[], Condition::Always).await
+        let completion = Completion { parts: parts.to_vec(), size, ..Completion::default() };
+        self.store.vfs.complete_upload(&who, place, &completion, Condition::Always).await
     }
 }
 
@@ -332,6 +337,47 @@ fn parts_in_any_order_become_one_object() {
         assert!(matches!(upload.complete(&[tail]).await, Err(Error::NoUpload)));
         assert!(matches!(upload.part(3, b"late").await, Err(Error::NoUpload)));
         assert!(delete(&store, "big/one").await.unwrap());
+        collected(&store).await;
+    });
+}
+
+/// A client whose answer was lost asks again, with the size it named before; one that is impatient
+/// asks again while the first request is still at it, or while the parts are being freed.
+#[test]
+fn a_completion_that_is_asked_again_is_answered_again() {
+    store::runtime().block_on(async {
+        let store = Store::create().await;
+        for round in 0..16_u64 {
+            let upload = Upload::begin(&store, "k").await.unwrap();
+            let data = bytes(round as usize, 5 << 20);
+            let named =
+                [upload.part(1, &data).await.unwrap(), upload.part(2, b"end").await.unwrap()];
+            let size = data.len() as u64 + 3;
+            let wrong = upload.complete_sized(&named, Some(size - 1)).await;
+            assert!(matches!(wrong, Err(Error::WrongSize)));
+            let late = async {
+                for _ in 0..round {
+                    tokio::task::yield_now().await;
+                }
+                upload.complete_sized(&named, Some(size)).await
+            };
+            let freeing = async {
+                for _ in 0..20 {
+                    store.vfs.upkeep_round().await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let one = upload.complete_sized(&named, Some(size));
+            let two = upload.complete(&named);
+            let (one, two, late, ()) = tokio::join!(one, two, late, freeing);
+            let one = one.unwrap();
+            assert_eq!((&two.unwrap(), &late.unwrap()), (&one, &one), "round {round}");
+            assert_eq!(upload.complete_sized(&named, Some(size)).await.unwrap(), one);
+            let wrong = upload.complete_sized(&named, Some(size + 1)).await;
+            assert!(matches!(wrong, Err(Error::WrongSize)));
+            assert!(delete(&store, "k").await.unwrap());
+            assert!(matches!(upload.complete(&named).await, Err(Error::NoUpload)));
+        }
         collected(&store).await;
     });
 }
