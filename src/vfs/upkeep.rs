@@ -308,30 +308,20 @@ impl Vfs {
 
     /// Brings a slot's pieces together in one new chunk. Whoever changes the slot meanwhile wins.
     pub(super) async fn compact(&self, content: ContentId, number: u64, slot: Slot) -> Result<()> {
-        let start = number * self.replica.chunk_size();
-        let mut data =
-            AlignedBuf::with_capacity(slot.pieces.iter().map(|piece| piece.len as usize).sum());
-        let chunk = self.replica.next_chunk();
-        let (mut pieces, mut extents): (Vec<Piece>, Vec<ChunkExtent>) = Default::default();
-        for piece in &slot.pieces {
-            let mut bytes = Vec::with_capacity(piece.len as usize);
-            self.copies.read(piece.chunk, piece.chunk_offset, piece.len, &[], &mut bytes).await?;
-            let chunk_offset = data.len() as u32;
-            data.extend(&bytes);
-            match pieces.last_mut() {
-                Some(last) if last.end() == piece.start => last.len += piece.len,
-                _ => pieces.push(Piece { chunk, chunk_offset, ..*piece }),
-            }
-        }
-        for piece in &pieces {
-            let file_offset = start + u64::from(piece.start);
-            extents.push(ChunkExtent { file_offset, len: piece.len });
-        }
-        if extents.len() > crate::types::limits::CHUNK_EXTENTS_MAX {
-            self.replica.settle_chunk(chunk);
+        let (data, stretches) = self.gather(&slot.pieces).await?;
+        if stretches.len() > crate::types::limits::CHUNK_EXTENTS_MAX {
             return Ok(());
         }
-        let header = ChunkHeader { id: chunk, content, bucket: Ino::ROOT, extents };
+        // Not taken before the old bytes are there: whatever comes of it from here on, it is settled.
+        let id = self.replica.next_chunk();
+        let start = number * self.replica.chunk_size();
+        let extent = |piece: &Piece| {
+            let file_offset = start + u64::from(piece.start);
+            ChunkExtent { file_offset, len: piece.len }
+        };
+        let extents = stretches.iter().map(extent).collect();
+        let pieces = stretches.into_iter().map(|piece| Piece { chunk: id, ..piece }).collect();
+        let header = ChunkHeader { id, content, bucket: Ino::ROOT, extents };
         let result = match self.write_compacted(header, data).await {
             Ok(chunk) => {
                 let chunks = vec![chunk];
@@ -339,14 +329,33 @@ impl Vfs {
             }
             Err(error) => Err(error),
         };
-        self.replica.settle_chunk(chunk);
+        self.replica.settle_chunk(id);
         match result {
             Ok(()) => Ok(()),
             Err(error) => {
-                self.upkeep.abandoned(chunk);
+                self.upkeep.abandoned(id);
                 if matches!(error, Error::Conflict) { Ok(()) } else { Err(error) }
             }
         }
+    }
+
+    /// The bytes of a slot's pieces, one after the other, and the stretches of the slot they are:
+    /// pieces of a chunk that has just these bytes.
+    async fn gather(&self, pieces: &[Piece]) -> Result<(AlignedBuf, Vec<Piece>)> {
+        let len = pieces.iter().map(|piece| piece.len as usize).sum();
+        let mut data = AlignedBuf::with_capacity(len);
+        let mut stretches: Vec<Piece> = Vec::new();
+        for piece in pieces {
+            let mut bytes = Vec::with_capacity(piece.len as usize);
+            self.copies.read(piece.chunk, piece.chunk_offset, piece.len, &[], &mut bytes).await?;
+            let chunk_offset = data.len() as u32;
+            data.extend(&bytes);
+            match stretches.last_mut() {
+                Some(last) if last.end() == piece.start => last.len += piece.len,
+                _ => stretches.push(Piece { chunk_offset, ..*piece }),
+            }
+        }
+        Ok((data, stretches))
     }
 
     async fn write_compacted(&self, header: ChunkHeader, data: AlignedBuf) -> Result<NewChunk> {

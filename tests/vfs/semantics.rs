@@ -245,6 +245,35 @@ fn crowded_slots_are_compacted() {
     });
 }
 
+/// A crowded slot whose bytes cannot be read stays as it is. The chunk it was to become never is, and
+/// must not hold back those that came after it.
+#[test]
+fn a_compaction_that_fails_keeps_nothing_else() {
+    runtime().block_on(async {
+        let store = Store::create().await;
+        let (ino, handle) = create(&store, "f").await;
+        store.vfs.write(&WHO, handle, 0, &[1; 60_000]).await.unwrap();
+        for at in (0..20).map(|step| step * 1000) {
+            store.vfs.write(&WHO, handle, at, &[2; 10]).await.unwrap();
+            store.vfs.fsync(handle).await.unwrap();
+        }
+        close(&store.vfs, handle).await.unwrap();
+        let id = store.vfs.info(ino).unwrap().pieces[1].chunk.clone();
+        store.damage(id.parse().unwrap());
+        assert!(matches!(store.vfs.upkeep_round().await, Err(Error::Damaged(_))));
+        let before = store.chunk_files();
+        let (_, other) = create(&store, "other").await;
+        store.vfs.write(&WHO, other, 0, &[3; 200_000]).await.unwrap();
+        close(&store.vfs, other).await.unwrap();
+        assert_eq!(store.chunk_files(), before + 4);
+        store.vfs.unlink(&WHO, store.bucket, b"other").await.unwrap();
+        for _ in 0..3 {
+            store.vfs.upkeep_round().await.unwrap();
+        }
+        assert_eq!(store.chunk_files(), before, "chunks nobody needs are kept");
+    });
+}
+
 /// Thousands of tiny writes with holes between them: more pieces than a slot's record can hold. The
 /// slot is written whole instead, and nothing of it is lost.
 #[test]

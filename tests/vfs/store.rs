@@ -13,7 +13,7 @@ use bucketfs::meta::EngineKind;
 use bucketfs::node::{Fsck, LeftOver};
 use bucketfs::replication::LogOptions;
 use bucketfs::replication::{Birth, Copies, NoPeers, Options, Replica};
-use bucketfs::types::{BucketName, Ino};
+use bucketfs::types::{BucketName, ChunkId, Ino};
 use bucketfs::vfs::{Caller, ChangeHub, OpenFlags, Settings, Vfs};
 
 use super::model::{State, digest, name};
@@ -127,6 +127,13 @@ impl Store {
         };
         self.chunks.visit(count).unwrap();
         files
+    }
+
+    /// Flips a bit of a chunk's data on the disk.
+    pub fn damage(&self, id: ChunkId) {
+        let (session, counter) = (id.session.0, id.counter);
+        let name = format!("{session:016x}/{:013x}/{counter:016x}", counter / 4096);
+        self.disk.flip_bit(&Path::new("/store/chunks").join(name), 5).unwrap();
     }
 
     /// A file's bytes as a reader sees them.
