@@ -210,10 +210,17 @@ impl Vfs {
             let Some(content) = next else {
                 return Ok(());
             };
+            if content.session != self.replica.session() {
+                // It went with its session.
+                continue;
+            }
             match self.propose(Mutation::Unstage { content }, 0).await {
-                // Nothing was staged before it was given up, or it went with its session.
-                Ok(_) | Err(Error::NotFound | Error::NoQuorum(_)) => {}
-                Err(error) => return Err(error),
+                // Nothing was staged before it was given up.
+                Ok(_) | Err(Error::NotFound) => {}
+                Err(error) => {
+                    self.upkeep.work.lock().unstaged.push_front(content);
+                    return Err(error);
+                }
             }
         }
     }
@@ -233,16 +240,24 @@ impl Vfs {
 
     /// Chunks of this node that no commit will name.
     async fn drop_abandoned(&self) -> Result<()> {
-        let abandoned: Vec<ChunkId> = self.upkeep.work.lock().abandoned.drain(..).collect();
-        for ids in abandoned.chunks(REAP_MAX) {
-            let gone: BTreeSet<ChunkId> = self.reap(ids.to_vec()).await?.into_iter().collect();
+        let mut left = self.upkeep.work.lock().abandoned.len();
+        while left > 0 {
+            let ids: Vec<ChunkId> = {
+                let mut work = self.upkeep.work.lock();
+                let count = left.min(REAP_MAX).min(work.abandoned.len());
+                work.abandoned.drain(..count).collect()
+            };
+            left = if ids.is_empty() { 0 } else { left - ids.len() };
+            let reaped = self.reap(ids.clone()).await;
+            let gone: BTreeSet<ChunkId> = reaped.iter().flatten().copied().collect();
             for &id in ids.iter().filter(|id| !gone.contains(id)) {
                 // One with a record was named by a commit after all, and goes with its references.
-                // Another waits for the session's mark to cover it.
+                // Another waits for the session's mark to cover it, or for somebody to answer.
                 if self.replica.table().view().chunk(id)?.is_none() {
                     self.upkeep.work.lock().abandoned.push_back(id);
                 }
             }
+            reaped?;
         }
         Ok(())
     }

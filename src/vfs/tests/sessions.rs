@@ -126,6 +126,36 @@ fn an_upload_that_spans_the_loss_fails_cleanly() {
     });
 }
 
+/// Whoever gives an upload up while no quorum answers has it cleared away as soon as one does.
+#[test]
+fn what_is_given_up_in_an_outage_goes_after_it() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let b = &cluster.nodes[1];
+        let mut writer = b.vfs.upload(&[]);
+        writer.write(&[1; 200_000]).await.unwrap();
+        let staged = writer.finish().await.unwrap();
+        let mut begun = b.vfs.upload(&[]);
+        begun.write(&[2; 200_000]).await.unwrap();
+        b.member.cut(true);
+        drop(begun);
+        // Its chunks are given up in the background.
+        while b.vfs.upkeep_round().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        drop(staged);
+        assert!(matches!(b.vfs.upkeep_round().await, Err(Error::NoQuorum(_))));
+        b.member.cut(false);
+        for _ in 0..100 {
+            cluster.upkeep().await;
+            if cluster.chunk_files() == 0 {
+                return cluster.assert_clean().await;
+            }
+        }
+        panic!("{} chunk files are left", cluster.chunk_files());
+    });
+}
+
 #[test]
 fn a_node_that_is_given_up_again_and_again_goes_on() {
     run(async {
