@@ -1,5 +1,7 @@
 //! RenameObject: a file, or a directory with all that is in it, under another key in one step.
 
+use std::sync::Arc;
+
 use super::Vfs;
 use super::objects::DIRECTORY_MODE;
 use super::words::Caller;
@@ -16,7 +18,7 @@ impl Vfs {
     /// [`Error::NotFound`], [`Error::PreconditionFailed`], [`Error::InTheWay`]; for directories
     /// [`Error::NotEmpty`] when the new key is that of another one with entries.
     pub async fn rename_object(
-        &self,
+        self: &Arc<Self>,
         who: &Caller,
         bucket: &BucketName,
         (from, from_condition): (&ObjectKey, Condition),
@@ -30,7 +32,10 @@ impl Vfs {
         let to = self.object_path(who, (bucket, to), Right::Write)?;
         if let Some((ino, _)) = self.find(&from)? {
             // The new name must not show older bytes than the old one would have.
-            self.settle(ino).await?;
+            let vfs = Arc::clone(self);
+            // Goes on when whoever asks goes away: a commit that is cut short settles no chunks.
+            let settled = tokio::spawn(async move { vfs.settle(ino).await });
+            settled.await.unwrap_or(Err(Error::ShuttingDown))?;
         }
         let (held, gate) = self.object_removal(&to).await?;
         let rename = RenameObject {

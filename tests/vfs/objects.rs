@@ -382,6 +382,43 @@ fn a_completion_that_is_asked_again_is_answered_again() {
     });
 }
 
+/// A client may go away while its rename first commits what the file's writer has not saved yet: the
+/// commit goes on without it, and leaves no chunk that nobody settles.
+#[test]
+fn a_rename_that_is_given_up_leaves_nothing_behind() {
+    store::runtime().block_on(async {
+        let (store, who) = (Store::create().await, Caller::default());
+        for turns in 0..12 {
+            let made = store.vfs.create(&who, store.bucket, b"f", 0o644, OpenFlags(libc::O_RDWR));
+            let handle = made.await.unwrap().1.handle;
+            store.vfs.write(&who, handle, 0, b"abc").await.unwrap();
+            store.vfs.flush(handle).await.unwrap();
+            store.vfs.write(&who, handle, 10, &bytes(turns, 100_000)).await.unwrap();
+            let (bucket, from, to) = (bucket(), key("f"), key("g"));
+            let rename = store.vfs.rename_object(
+                &who,
+                &bucket,
+                (&from, Condition::Always),
+                (&to, Condition::Always),
+            );
+            let patience = async {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                renamed = rename => renamed.unwrap(),
+                () = patience => {}
+            }
+            store.vfs.flush(handle).await.unwrap();
+            store.vfs.release(handle).await;
+            assert!(delete(&store, "f").await.unwrap() || delete(&store, "g").await.unwrap());
+        }
+        collected(&store).await;
+    });
+}
+
 /// An object's bytes, if there is one.
 type Seen = Option<Vec<u8>>;
 
