@@ -17,7 +17,7 @@ use crate::vfs::{ObjectReader, ObjectWriter, Uploaded};
 /// Bytes read at once for a download, and how many pieces of them wait for the client.
 const READ: u64 = 1 << 20;
 const READS_AHEAD: usize = 2;
-/// How long a client may take to send anything more, or to take what it is sent.
+/// How long a client may take to send anything more; `web` sees to it that it takes what it is sent.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// The md5 that the bytes are to have, in base64.
@@ -80,7 +80,7 @@ pub(super) async fn send(reader: ObjectReader, range: ByteRange, serving: Servin
     Ok(Body::new(body))
 }
 
-/// Sends until the end, or until the client is gone or too slow: then the body breaks off.
+/// Sends until the end, or until the client is gone.
 async fn pump(
     reader: &ObjectReader,
     first: Vec<Bytes>,

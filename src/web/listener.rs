@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -17,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::answers::Answers;
 use super::counted::{Counted, Requests};
 use super::preface;
 use super::tls::Tls;
@@ -26,6 +28,8 @@ use crate::error::{Error, Result};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to agree on a key.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of an answer.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a request's head.
 const HEAD_MAX: u32 = 64 << 10;
 /// Requests of one HTTP/2 connection at a time.
@@ -69,8 +73,7 @@ impl Endpoint {
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<Failure>,
-        B: Body + Send + 'static,
-        B::Data: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Failure>,
     {
         let Options { name, listen, tls, requests } = options;
@@ -79,7 +82,7 @@ impl Endpoint {
         let address = listener.local_addr().map_err(taken)?;
         let (stop, stopped) = watch::channel(false);
         let service = Counted::new(service, requests);
-        let door = Door { name, tls, service };
+        let door = Door { name, tls, service, patience: TAKE_TIMEOUT };
         let serving = tokio::spawn(serve(listener, door, stopped));
         Ok(Self { name, address, stop, serving })
     }
@@ -104,6 +107,7 @@ struct Door<S> {
     name: &'static str,
     tls: Option<Arc<Tls>>,
     service: S,
+    patience: Duration,
 }
 
 async fn serve<S, B>(listener: TcpListener, door: Door<S>, mut stopped: watch::Receiver<bool>)
@@ -111,8 +115,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<Failure>,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Failure>,
 {
     let connections = GracefulShutdown::new();
@@ -162,8 +165,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send,
     S::Error: Into<Failure>,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Failure>,
 {
     async fn connect(self, stream: TcpStream, pass: OwnedSemaphorePermit, watcher: Watcher) {
@@ -208,7 +210,104 @@ where
             .max_header_list_size(HEAD_MAX)
             .max_concurrent_streams(STREAMS_MAX)
             .keep_alive_interval(HEAD_TIMEOUT);
-        let connection = builder.serve_connection(TokioIo::new(begun.before(stream)), self.service);
-        watcher.watch(connection.into_owned()).await
+        let answers = Answers::default();
+        let (seen, service) = (answers.clone(), self.service);
+        let service = service_fn(move |request| {
+            let (answer, seen) = (service.call(request), seen.clone());
+            async move { answer.await.map(|answer| answer.map(|body| seen.watch(body))) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(begun.before(stream)), service);
+        tokio::select! {
+            ended = watcher.watch(connection.into_owned()) => ended,
+            () = answers.stalled(self.patience) => Err("the client takes nothing more".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(400);
+
+    /// Memory of an answer, which tells when it is given back.
+    struct Memory(Vec<u8>, Sender<()>);
+
+    impl AsRef<[u8]> for Memory {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            let _ = self.1.send(());
+        }
+    }
+
+    /// Sends a request for 1 MiB over a connection that holds little; gives the client's end, whether the
+    /// memory is free, and how the connection ends.
+    async fn asked(
+        request: &[u8],
+    ) -> (DuplexStream, Receiver<()>, JoinHandle<Result<(), Failure>>) {
+        let (mut client, server) = duplex(4096);
+        let (sender, freed) = channel();
+        let service = service_fn(move |_| {
+            let body = Bytes::from_owner(Memory(vec![7; 1 << 20], sender.clone()));
+            async move { Ok::<_, Infallible>(Response::new(Full::new(body))) }
+        });
+        let door = Door { name: "test", tls: None, service, patience: PATIENCE };
+        let serving = tokio::spawn(async move {
+            // Goes on for as long as nobody asks it to end.
+            let connections = GracefulShutdown::new();
+            door.answer(server, connections.watcher()).await
+        });
+        client.write_all(request).await.unwrap();
+        (client, freed, serving)
+    }
+
+    async fn is_let_go(request: &[u8]) {
+        let (client, freed, serving) = asked(request).await;
+        let ended = tokio::time::timeout(20 * PATIENCE, serving).await;
+        let error = ended.expect("the connection is held").unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the client takes nothing more");
+        assert!(freed.recv_timeout(20 * PATIENCE).is_ok(), "the memory is held");
+        drop(client);
+    }
+
+    const HTTP1: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_takes_nothing_is_let_go() {
+        is_let_go(HTTP1).await;
+        // RFC 9113: no window at all, then one of a single byte; RFC 7541 for the fields.
+        for window in [0, 1] {
+            let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, window];
+            let headers = [0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86, 0x41, 1, b'x'];
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+            is_let_go(&[preface, &settings, &headers].concat()).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slow_client_gets_the_whole_answer() {
+        let (mut client, _freed, serving) = asked(HTTP1).await;
+        let (mut answer, start) = (Vec::new(), tokio::time::Instant::now());
+        let mut piece = vec![0; 64 << 10];
+        while answer.len() < 1 << 20 {
+            let read = client.read_exact(&mut piece).await;
+            read.expect("the answer broke off");
+            answer.extend_from_slice(&piece);
+            tokio::time::sleep(PATIENCE / 8).await;
+        }
+        assert!(start.elapsed() > PATIENCE);
+        drop(client);
+        drop(serving.await);
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP as S3 and REST are served: listeners, TLS, limits, and an end in order. Knows no requests.
 
+mod answers;
 mod counted;
 mod listener;
 mod preface;
