@@ -48,7 +48,8 @@ pub(super) async fn receive(
     };
     let broken = || Refused::malformed("the body ended before its end");
     loop {
-        let frame = tokio::time::timeout(IDLE_MAX, body.frame()).await.map_err(|_| silent())?;
+        let frame = writer.next(tokio::time::timeout(IDLE_MAX, body.frame())).await?;
+        let frame = frame.map_err(|_| silent())?;
         let Some(frame) = frame else { break };
         if let Ok(data) = frame.map_err(|_| broken())?.into_data() {
             writer.write(&data).await?;
@@ -90,10 +91,8 @@ async fn pump(
     let mut slices = first;
     loop {
         for bytes in slices {
-            match tokio::time::timeout(IDLE_MAX, sender.send_data(bytes)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(_) => return sender.abort(io::ErrorKind::TimedOut.into()),
+            if sender.send_data(bytes).await.is_err() {
+                return;
             }
         }
         let Some(piece) = rest.next() else { return };

@@ -131,7 +131,7 @@ pub(super) async fn receive(
     trailers: Option<TrailingHeaders>,
 ) -> S3Result<Uploaded> {
     if let Some(mut body) = body {
-        while let Some(bytes) = body.next().await {
+        while let Some(bytes) = writer.next(body.next()).await.map_err(|error| refuse(&error))? {
             let bytes = bytes.map_err(broken)?;
             writer.write(&bytes).await.map_err(|error| refuse(&error))?;
         }

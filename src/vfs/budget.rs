@@ -1,5 +1,7 @@
 //! The bound on unsealed data in memory.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -9,11 +11,23 @@ pub(super) struct Budget {
     limit: u64,
     used: Mutex<u64>,
     freed: Notify,
+    waiting: AtomicUsize,
+    wanted: Notify,
+}
+
+/// One who waits for room.
+struct Waiting<'a>(&'a Budget);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Budget {
     pub fn new(limit: u64) -> Self {
-        Self { limit, used: Mutex::new(0), freed: Notify::new() }
+        let (freed, wanted) = (Notify::new(), Notify::new());
+        Self { limit, used: Mutex::new(0), freed, waiting: AtomicUsize::new(0), wanted }
     }
 
     pub fn used(&self) -> u64 {
@@ -53,7 +67,20 @@ impl Budget {
         freed.as_mut().enable();
         let fits = *self.used.lock() + bytes <= self.limit;
         if !fits {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let _waiting = Waiting(self);
+            self.wanted.notify_waiters();
             freed.await;
+        }
+    }
+
+    /// Returns as soon as somebody waits for room.
+    pub async fn wanted(&self) {
+        let wanted = self.wanted.notified();
+        tokio::pin!(wanted);
+        wanted.as_mut().enable();
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            wanted.await;
         }
     }
 }

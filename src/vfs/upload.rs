@@ -1,9 +1,12 @@
 //! Bytes on their way to becoming an object: cut into chunks, hashed, written and staged as they
 //! come, in bounded memory.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Vfs;
 use super::digest::Digests;
@@ -18,6 +21,8 @@ use crate::types::{BucketName, ByteRange, ChecksumKind, ContentId, Ino, hex};
 
 /// Chunks of one upload above which the older half is put into metadata.
 const LAYERS_MAX: usize = 128;
+/// How long an upload may keep bytes in memory that others want the room of.
+const HELD_MAX: Duration = Duration::from_secs(5);
 /// Room of a first buffer: small objects need no more.
 const FIRST_BUFFER: usize = INLINE_MAX;
 
@@ -28,6 +33,8 @@ pub struct ObjectWriter {
     /// Bytes of the chunk in the making; it starts at `start` of the object.
     buffer: AlignedBuf,
     start: u64,
+    /// When the buffer got its first bytes.
+    begun: Instant,
     layers: Vec<Arc<Layer>>,
     staged: Option<ContentId>,
     /// Never both.
@@ -56,6 +63,7 @@ impl Vfs {
             vfs: Arc::clone(self),
             buffer: AlignedBuf::with_capacity(0),
             start: 0,
+            begun: Instant::now(),
             layers: Vec::new(),
             staged: None,
             digests: Some(Digests::new(checksums)),
@@ -127,6 +135,32 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// Waits for what comes next of the bytes. A client that sends little or nothing keeps no room from
+    /// others meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn next<T>(&mut self, coming: impl Future<Output = T>) -> Result<T> {
+        tokio::pin!(coming);
+        loop {
+            tokio::select! {
+                biased;
+                came = &mut coming => return Ok(came),
+                () = self.wanted() => self.seal().await?,
+            }
+        }
+    }
+
+    /// Returns when others wait for the room of bytes that are held for long. A few are kept, as a
+    /// slot has only so many pieces.
+    async fn wanted(&self) {
+        if self.buffer.len() <= INLINE_MAX {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep_until(self.begun + HELD_MAX).await;
+        self.vfs.sealer.budget.wanted().await;
+    }
+
     async fn take(&mut self, data: &[u8]) -> Result<()> {
         let len = data.len() as u64;
         let vfs = Arc::clone(&self.vfs);
@@ -135,6 +169,9 @@ impl ObjectWriter {
             // Whoever waits holds nothing back, so somebody always goes on.
             self.seal().await?;
             vfs.wait_for_room(len).await?;
+        }
+        if self.buffer.is_empty() {
+            self.begun = Instant::now();
         }
         if self.buffer.capacity() < FIRST_BUFFER {
             self.buffer = AlignedBuf::with_capacity(FIRST_BUFFER);

@@ -495,3 +495,61 @@ fn a_power_cut_at_any_sync_keeps_what_was_acknowledged() {
         });
     }
 }
+
+/// Clients that send most of a chunk and then nothing must not keep the write buffer to themselves.
+#[test]
+fn uploads_that_stand_still_leave_room_for_writes() {
+    store::runtime().block_on(async {
+        let store = Store::create().await;
+        let mut stalled = Vec::new();
+        for _ in 0..16 {
+            let mut writer = store.vfs.upload(&[]);
+            writer.write(&bytes(1, 60_000)).await.unwrap();
+            let silent = async move { writer.next(std::future::pending::<()>()).await.unwrap() };
+            stalled.push(tokio::spawn(silent));
+        }
+        let who = Caller::default();
+        let file = store.vfs.create(&who, store.bucket, b"f", 0o644, OpenFlags(libc::O_WRONLY));
+        let handle = file.await.unwrap().1.handle;
+        let data = bytes(2, 500_000);
+        let written = store.vfs.write(&who, handle, 0, &data);
+        let limit = std::time::Duration::from_secs(30);
+        tokio::time::timeout(limit, written).await.expect("no room for a write").unwrap();
+        store.vfs.flush(handle).await.unwrap();
+        store.vfs.release(handle).await;
+        assert_eq!(store.read_whole("f").await.unwrap(), data);
+        assert!(stalled.iter().all(|upload| !upload.is_finished()));
+        stalled.iter().for_each(tokio::task::JoinHandle::abort);
+    });
+}
+
+#[test]
+fn an_upload_that_made_room_is_whole() {
+    store::runtime().block_on(async {
+        let store = Store::create().await;
+        let data = bytes(3, 150_000);
+        let mut writer = store.vfs.upload(&[]);
+        for part in data.chunks(30_000) {
+            writer.next(async {}).await.unwrap();
+            writer.write(part).await.unwrap();
+        }
+        let mut others = Vec::new();
+        for _ in 0..18 {
+            let mut other = store.vfs.upload(&[]);
+            // The last ones wait for room, so that the first has to give its own.
+            others.push(tokio::spawn(async move {
+                other.write(&bytes(1, 60_000)).await.map(|()| other)
+            }));
+        }
+        let pause = std::time::Duration::from_secs(6);
+        writer.next(tokio::time::sleep(pause)).await.unwrap();
+        let uploaded = writer.finish().await.unwrap();
+        let (bucket, name) = (bucket(), key("k"));
+        let (headers, who) = (ObjectHeaders::default(), Caller::default());
+        let put =
+            store.vfs.put_object(&who, (&bucket, &name), uploaded, &headers, Condition::Always);
+        put.await.unwrap();
+        assert_eq!(get(&store, "k").await.unwrap(), data);
+        others.iter().for_each(tokio::task::JoinHandle::abort);
+    });
+}
