@@ -183,6 +183,49 @@ fn heads_and_signatures_that_are_none() {
     assert_eq!(world.put("k", b"still here").status, 200);
 }
 
+/// What comes without a signature is in memory only as far as somebody may be let to send it.
+#[test]
+fn bodies_of_nobody_are_not_held() {
+    let world = World::new("nobody");
+    let host = world.s3.address.clone();
+    let ask = |head: &str, body: &[u8]| {
+        let head = format!("{head}\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        world.s3.exchange(&[head.as_bytes(), body].concat()).unwrap()
+    };
+    let form = "content-type: multipart/form-data; boundary=b";
+    // Nothing of these bodies comes: an answer shows that nobody waits for them.
+    let endless = format!("POST /views HTTP/1.1\r\n{form}\r\ntransfer-encoding: chunked");
+    refused(&ask(&endless, b""), 411, "MissingContentLength");
+    let document = |line: &str, len| ask(&format!("{line} HTTP/1.1\r\ncontent-length: {len}"), b"");
+    refused(&document("POST /views?delete", 4_000_000), 403, "AccessDenied");
+    refused(&document("POST /views/k?uploadId=x", 4_000_000), 403, "AccessDenied");
+    refused(&document("PUT /views?acl", 4_000_000), 400, "MaxMessageLengthExceeded");
+    let endless = "PUT /views?tagging HTTP/1.1\r\ntransfer-encoding: chunked";
+    refused(&ask(endless, b""), 411, "MissingContentLength");
+
+    let post = |fields: &[(&str, &str)], file: &[u8]| {
+        let field = |(name, value): &(&str, &str)| {
+            format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let head = fields.iter().map(field).collect::<String>()
+            + "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n";
+        let body = [head.as_bytes(), file, b"\r\n--b--\r\n"].concat();
+        let len = body.len();
+        ask(&format!("POST /views HTTP/1.1\r\n{form}\r\ncontent-length: {len}"), &body)
+    };
+    let file = vec![7; 300_000];
+    refused(&post(&[("key", "k")], &file), 403, "AccessDenied");
+    let open = [("x-amz-acl", "public-read-write")];
+    assert_eq!(world.s3.send("PUT", "/views", &[("acl", "")], &open, b"").status, 200);
+    assert_eq!(post(&[("key", "k")], &file).status, 204);
+    assert_eq!(world.get("k").body, file);
+    let policy = "x".repeat(20_000);
+    assert_eq!(post(&[("key", "k"), ("x-ignore-it", &policy)], b"new").status, 204);
+    assert_eq!(world.get("k").body, b"new");
+    let long = "x".repeat(100_000);
+    refused(&post(&[("key", "k"), ("x-ignore-it", &long)], b""), 400, "MalformedPOSTRequest");
+}
+
 /// Clients that say little, or nothing, hold a connection and no more: others are served, and they are let go in time.
 #[test]
 fn clients_that_say_nothing_are_let_go() {

@@ -2,14 +2,29 @@
 
 use std::sync::Arc;
 
+use http::Method;
+use http::header::CONTENT_LENGTH;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
 
 use super::error::refuse;
 use super::words;
+use crate::types::Right;
 use crate::vfs::{Caller, Vfs};
 
+/// A document that comes without a signature: a list of everybody's grants fits.
+const UNSIGNED_MAX: u64 = 64 << 10;
+/// What is put or posted without a document, as s3s names the operations.
+const WITHOUT_DOCUMENT: [&str; 7] = [
+    "CopyObject",
+    "CreateMultipartUpload",
+    "PostObject",
+    "PutObject",
+    "RenameObject",
+    "UploadPart",
+    "UploadPartCopy",
+];
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 
 /// The keys of the store, asked at each request: a change counts from the next one on.
@@ -45,11 +60,39 @@ pub(super) struct Anybody(pub Arc<Vfs>);
 #[async_trait::async_trait]
 impl S3Access for Anybody {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        self.check_document(context)?;
         let expected = context.headers().get(EXPECTED_OWNER);
         let (Some(expected), Some(bucket)) = (expected, context.s3_path().get_bucket_name()) else {
             return Ok(());
         };
         check_owner(&self.0, bucket, expected.to_str().ok())
+    }
+}
+
+impl Anybody {
+    /// Documents are read whole, before an operation looks at who asks.
+    ///
+    /// # Errors
+    /// `AccessDenied`, or that it is too long, for a document without a signature that could not count.
+    fn check_document(&self, context: &S3AccessContext<'_>) -> S3Result<()> {
+        let (method, operation) = (context.method(), context.s3_op().name());
+        let is_sent = *method == Method::PUT || *method == Method::POST;
+        if context.credentials().is_some() || !is_sent || WITHOUT_DOCUMENT.contains(&operation) {
+            return Ok(());
+        }
+        if let ("CompleteMultipartUpload" | "DeleteObjects", Some(bucket)) =
+            (operation, context.s3_path().get_bucket_name())
+        {
+            let allowed =
+                self.0.require(&Caller::anonymous(), &words::bucket(bucket)?, Right::Write);
+            return allowed.map_err(|error| refuse(&error));
+        }
+        let length = context.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        match length.and_then(|text| text.parse::<u64>().ok()) {
+            None => Err(s3_error!(MissingContentLength)),
+            Some(length) if length > UNSIGNED_MAX => Err(s3_error!(MaxMessageLengthExceeded)),
+            Some(_) => Ok(()),
+        }
     }
 }
 

@@ -55,6 +55,9 @@ impl Requests {
         let id = request.extensions().get().copied().unwrap_or(RequestId(0));
         let method = request.method().clone();
         let closes = is_answered_early(&request);
+        if is_form_of_any_length(&request) {
+            return named(length_required(), id);
+        }
         let fell_silent = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| body_of(body, &fell_silent));
         let answered = CURRENT.scope(id, self.service.call(request)).await;
@@ -66,16 +69,10 @@ impl Requests {
                 status(StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
-        if answer.status().is_client_error() || answer.status().is_server_error() {
-            answer = with_id(answer, id);
-        }
         if closes {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-            answer.headers_mut().insert(ID_HEADER, value);
-        }
-        answer
+        named(answer, id)
     }
 }
 
@@ -101,6 +98,16 @@ fn is_answered_early<B: Body>(request: &Request<B>) -> bool {
     expects && request.body().is_end_stream() && request.version() <= Version::HTTP_11
 }
 
+/// Whether a form says nothing of its length. s3s reads such a form whole before it knows who sends
+/// it, and hands others on as they come.
+fn is_form_of_any_length<B>(request: &Request<B>) -> bool {
+    const FORM: &str = "multipart/form-data";
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let start = kind.and_then(|kind| kind.get(..FORM.len()));
+    let is_form = start.is_some_and(|start| start.eq_ignore_ascii_case(FORM));
+    is_form && request.method() == Method::POST && !request.headers().contains_key(CONTENT_LENGTH)
+}
+
 fn status(status: StatusCode) -> Answer {
     let mut answer = Response::new(s3s::Body::empty());
     *answer.status_mut() = status;
@@ -109,12 +116,36 @@ fn status(status: StatusCode) -> Answer {
 
 /// Error responses of the Amazon S3 API reference: `RequestTimeout` is a 400.
 fn request_timeout(method: &Method) -> Answer {
-    let mut answer = status(StatusCode::BAD_REQUEST);
-    if *method != Method::HEAD {
-        let text = "<Error><Code>RequestTimeout</Code>\
-                    <Message>the client sent nothing for too long</Message></Error>";
-        *answer.body_mut() = s3s::Body::from(text.to_owned());
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    match *method == Method::HEAD {
+        true => status(StatusCode::BAD_REQUEST),
+        false => refusal(
+            StatusCode::BAD_REQUEST,
+            "RequestTimeout",
+            "the client sent nothing for too long",
+        ),
+    }
+}
+
+fn length_required() -> Answer {
+    let message = "a form has to say its length";
+    refusal(StatusCode::LENGTH_REQUIRED, "MissingContentLength", message)
+}
+
+fn refusal(code: StatusCode, word: &str, message: &str) -> Answer {
+    let mut answer = status(code);
+    let text = format!("<Error><Code>{word}</Code><Message>{message}</Message></Error>");
+    *answer.body_mut() = s3s::Body::from(text);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    answer
+}
+
+/// An answer that names its request.
+fn named(mut answer: Answer, id: RequestId) -> Answer {
+    if answer.status().is_client_error() || answer.status().is_server_error() {
+        answer = with_id(answer, id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        answer.headers_mut().insert(ID_HEADER, value);
     }
     answer
 }

@@ -17,8 +17,8 @@ use crate::web::{self, Endpoint, Tls};
 
 /// Signed chunks are held whole until their signature is known to be good.
 const CHUNK_MAX: usize = 16 << 20;
-/// Forms are held in memory.
-const FORM_MAX: u64 = 64 << 20;
+/// What stands in a form beside the file, policy and all: Amazon S3 takes 20 KB of it.
+const FIELDS_MAX: usize = 64 << 10;
 const XML_MAX: usize = 4 << 20;
 
 /// What the endpoint is opened with.
@@ -57,7 +57,9 @@ fn service(vfs: Arc<Vfs>, options: Options) -> Result<Requests> {
     let mut config = S3Config::default();
     config.xml_max_body_size = XML_MAX;
     config.aws_chunked_stream_max_chunk_size = CHUNK_MAX;
-    config.post_object_max_file_size = FORM_MAX;
+    config.form_max_field_size = FIELDS_MAX;
+    config.form_max_fields_size = FIELDS_MAX;
+    config.post_object_max_file_size = options.max_object_size;
     config.put_object_max_size = Some(options.max_object_size);
     config.expected_region = Some(region.map_err(|_| bad("the region is not a region's name"))?);
     config.enable_sig_v2 = options.signature_v2;
