@@ -255,6 +255,62 @@ fn metadata_and_tags_are_attributes_both_ways() {
     assert_eq!(world.head("k").header("x-amz-meta-one"), None);
 }
 
+/// XML can hold no control character: one name must not make a bucket unlistable.
+#[test]
+fn names_that_xml_cannot_hold_hide_nothing_else() {
+    let world = World::new("controls");
+    fs::create_dir(world.file("d\u{2}")).unwrap();
+    for name in ["a", "a\u{1}", "b\u{1}", "c", "d\u{2}/x", "e"] {
+        fs::write(world.file(name), name).unwrap();
+    }
+    let list = |query: &[(&str, &str)]| {
+        let answer = world.s3.send("GET", "/views", query, &[], b"");
+        status(&answer, 200);
+        answer
+    };
+    let shown = ["a", "c", "e"];
+    for query in [&[("list-type", "2")][..], &[][..], &[("versions", "")][..]] {
+        assert_eq!(list(query).all("Key"), shown, "{query:?}");
+    }
+    let encoded = list(&[("list-type", "2"), ("encoding-type", "url")]).all("Key");
+    assert_eq!(encoded, ["a", "a%01", "b%01", "c", "d%02/", "d%02/x", "e"]);
+    // Page by page, each as full as it can be.
+    let (mut after, mut found) = (String::new(), Vec::new());
+    loop {
+        let page = list(&[("delimiter", "/"), ("marker", &after), ("max-keys", "1")]);
+        found.extend(page.all("Key"));
+        match page.all("NextMarker").pop() {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(found, shown);
+    let asked = world.s3.send("GET", "/views", &[("prefix", "\u{1}")], &[], b"");
+    assert_eq!((asked.status, asked.all("Code")), (400, vec!["InvalidArgument".into()]));
+    let begun = world.s3.send("POST", "/views/a\u{1}", &[("uploads", "")], &[], b"");
+    status(&begun, 400);
+    status(&world.s3.send("POST", "/views/u", &[("uploads", "")], &[], b""), 200);
+    assert_eq!(list(&[("uploads", "")]).all("Key"), ["u"]);
+    assert_eq!(world.get("a\u{1}").body, b"a\x01");
+}
+
+#[test]
+fn metadata_that_no_header_can_hold_is_counted() {
+    let world = World::new("missing");
+    status(&world.send("PUT", "k", &[("x-amz-meta-one", "1")], b"x"), 200);
+    assert_eq!(world.head("k").header("x-amz-missing-meta"), None);
+    xattr::set(&world.file("k"), "user.s3.meta.a b", b"v", 0).unwrap();
+    xattr::set(&world.file("k"), "user.s3.meta.two", b"line\nline", 0).unwrap();
+    xattr::set(&world.file("k"), "user.s3.header.content-type", b"text\nplain", 0).unwrap();
+    for answer in [world.head("k"), world.get("k")] {
+        status(&answer, 200);
+        assert_eq!(answer.header("x-amz-missing-meta"), Some("1"));
+        assert_eq!(answer.header("x-amz-meta-one"), Some("1"));
+        // RFC 2047.
+        assert_eq!(answer.header("x-amz-meta-two"), Some("=?UTF-8?B?bGluZQpsaW5l?="));
+    }
+}
+
 fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(str::to_owned).to_vec()
 }

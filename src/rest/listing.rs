@@ -84,7 +84,7 @@ pub(super) async fn list(
         return Err(Refused::malformed(format!("`limit` is 1 to {PAGE_MAX}")));
     }
     let Question { prefix, delimiter, start_after: after, .. } = question;
-    let query = ListQuery { prefix, delimiter, after, limit };
+    let query = ListQuery { prefix, delimiter, after, limit, xml_only: false };
     let page = who.serving.served.vfs.list_objects(&who.caller, &bucket, &query).await?;
     let objects = page.objects.into_iter().map(Listed::from).collect();
     Ok(Json(Page { objects, prefixes: page.prefixes, next: page.next }))

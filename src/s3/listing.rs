@@ -60,14 +60,18 @@ impl Door {
         bucket: &str,
         prefix: Option<&String>,
         delimiter: Option<&String>,
-        after: String,
-        limit: i32,
+        (after, limit): (String, i32),
+        encoding: Option<&EncodingType>,
     ) -> S3Result<Listing> {
+        for text in [prefix, delimiter, Some(&after)].into_iter().flatten() {
+            words::check_repeatable(text, encoding)?;
+        }
         let query = ListQuery {
             prefix: prefix.cloned().unwrap_or_default(),
             delimiter: delimiter.cloned(),
             after,
             limit: usize::try_from(limit).unwrap_or(0),
+            xml_only: encoding.is_none(),
         };
         let bucket = words::bucket(bucket)?;
         self.vfs.list_objects(who, &bucket, &query).await.map_err(|error| refuse(&error))
@@ -84,7 +88,8 @@ impl Door {
         let limit = limit(input.max_keys)?;
         let after = input.marker.clone().unwrap_or_default();
         let (prefix, delimiter) = (input.prefix.as_ref(), given(input.delimiter.as_ref()));
-        let listing = self.list(&who, &input.bucket, prefix, delimiter, after, limit).await?;
+        let (bucket, after, encoding_type) = (&input.bucket, (after, limit), encoding.as_ref());
+        let listing = self.list(&who, bucket, prefix, delimiter, after, encoding_type).await?;
         let text = |text: &String| encoded(text, encoding.as_ref());
         let output = ListObjectsOutput {
             name: Some(input.bucket),
@@ -127,7 +132,8 @@ impl Door {
             None => input.start_after.clone().unwrap_or_default(),
         };
         let (prefix, delimiter) = (input.prefix.as_ref(), given(input.delimiter.as_ref()));
-        let listing = self.list(&who, &input.bucket, prefix, delimiter, after, limit).await?;
+        let (bucket, after, encoding_type) = (&input.bucket, (after, limit), encoding.as_ref());
+        let listing = self.list(&who, bucket, prefix, delimiter, after, encoding_type).await?;
         let text = |text: &String| encoded(text, encoding.as_ref());
         let with_owner = input.fetch_owner.unwrap_or(false);
         let count = listing.objects.len() + listing.prefixes.len();
@@ -167,7 +173,8 @@ impl Door {
         let limit = limit(input.max_keys)?;
         let after = input.key_marker.clone().unwrap_or_default();
         let (prefix, delimiter) = (input.prefix.as_ref(), given(input.delimiter.as_ref()));
-        let listing = self.list(&who, &input.bucket, prefix, delimiter, after, limit).await?;
+        let (bucket, after, encoding_type) = (&input.bucket, (after, limit), encoding.as_ref());
+        let listing = self.list(&who, bucket, prefix, delimiter, after, encoding_type).await?;
         let text = |text: &String| encoded(text, encoding.as_ref());
         let version = |one: ListedObject| ObjectVersion {
             key: Some(text(&one.key)),

@@ -14,7 +14,7 @@ use super::service::Door;
 use super::words::{self, check_absent, check_class, encoded, owner, size, time};
 use super::{body, conditions};
 use crate::types::{ChecksumKind, ObjectKey as Key};
-use crate::vfs::{Caller, Completion, NamedPart, NewUpload, UploadInfo};
+use crate::vfs::{Caller, Completion, NamedPart, NewUpload, UploadInfo, fits_xml};
 
 /// Parts of an upload, and the largest number of one.
 const PARTS_MAX: i32 = 10_000;
@@ -66,6 +66,7 @@ impl Door {
         check_absent(encrypted, "encryption by the server")?;
         check_absent(input.object_lock_mode.is_some(), "object lock")?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
+        words::check_repeatable(&input.key, None)?;
         check_absent(key.is_directory(), "multipart uploads to keys that end with a slash")?;
         let algorithm = input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str);
         let kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
@@ -241,7 +242,13 @@ impl Door {
         let prefix = input.prefix.clone().unwrap_or_default();
         let marker = input.key_marker.clone().unwrap_or_default();
         let id_marker = input.upload_id_marker.clone().unwrap_or_default();
-        let page = Page::of(asked, &prefix, input.delimiter.as_deref(), |after, limit| {
+        let repeated = [&prefix, &marker, &id_marker].into_iter().chain(&input.delimiter);
+        for text in repeated {
+            words::check_repeatable(text, encoding.as_ref())?;
+        }
+        let is_shown = |name: &str| encoding.is_some() || fits_xml(name);
+        let delimiter = input.delimiter.as_deref();
+        let page = Page::of(asked, (&prefix, delimiter), is_shown, |after, limit| {
             let (key, id) = after.unwrap_or((&marker, &id_marker));
             let bucket = words::bucket(&input.bucket)?;
             let found = self.vfs.list_uploads(&who, &bucket, &prefix, (key, id), limit);
@@ -297,29 +304,35 @@ struct Page {
 impl Page {
     fn of(
         most: usize,
-        prefix: &str,
-        delimiter: Option<&str>,
+        (prefix, delimiter): (&str, Option<&str>),
+        is_shown: impl Fn(&str) -> bool,
         mut read: impl FnMut(Option<(&str, &str)>, usize) -> S3Result<Vec<UploadInfo>>,
     ) -> S3Result<Self> {
         let mut page = Self::default();
-        let mut last: Option<(String, String)> = None;
+        // Where to read on, and what was shown last.
+        let (mut read_to, mut last): (Option<(String, String)>, Option<_>) = (None, None);
         if most == 0 {
             return Ok(page);
         }
         loop {
-            let after = last.as_ref().map(|(key, id)| (key.as_str(), id.as_str()));
+            let after = read_to.as_ref().map(|(key, id)| (key.as_str(), id.as_str()));
             let found = read(after, KEYS_READ)?;
             let exhausted = found.len() < KEYS_READ;
             for upload in found {
+                let place = (upload.key.clone(), upload.id.clone());
+                read_to = Some(place.clone());
                 let rest = &upload.key[prefix.len()..];
                 let at = delimiter.and_then(|text| Some(rest.find(text)? + text.len()));
                 let rolled = at.map(|end| upload.key[..prefix.len() + end].to_owned());
+                if !is_shown(rolled.as_ref().unwrap_or(&upload.key)) {
+                    continue;
+                }
                 let known = rolled.as_ref().is_some_and(|rolled| page.prefixes.contains(rolled));
                 if !known && page.uploads.len() + page.prefixes.len() == most {
                     page.next = last;
                     return Ok(page);
                 }
-                last = Some((upload.key.clone(), upload.id.clone()));
+                last = Some(place);
                 match rolled {
                     Some(rolled) => drop(page.prefixes.insert(rolled)),
                     None => page.uploads.push(upload),

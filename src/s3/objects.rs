@@ -1,7 +1,7 @@
 //! Objects: put, get, head, delete.
 
 use futures::StreamExt;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -61,7 +61,14 @@ pub(super) fn checksum_type(info: &ObjectInfo) -> Option<ChecksumType> {
 macro_rules! describe {
     ($output:expr, $info:expr, $key:expr, $part:expr, $with_checksums:expr) => {{
         let (info, part): (&ObjectInfo, &Part) = ($info, $part);
-        let standard = |name: &str| info.headers.standard.get(name).cloned();
+        let standard = |name: &str| {
+            info.headers
+                .standard
+                .get(name)
+                .filter(|text| HeaderValue::from_str(text).is_ok())
+                .cloned()
+        };
+        let (metadata, missing) = told_metadata(&info.headers);
         $output.accept_ranges = Some("bytes".to_owned());
         $output.cache_control = standard("cache-control");
         $output.content_disposition = standard("content-disposition");
@@ -76,7 +83,8 @@ macro_rules! describe {
         $output.parts_count = part.parts;
         $output.e_tag = Some(words::etag(&info.etag));
         $output.last_modified = Some(time(info.modified));
-        $output.metadata = Some(info.headers.meta.clone().into_iter().collect());
+        $output.metadata = Some(metadata);
+        $output.missing_meta = missing;
         $output.tag_count = i32::try_from(info.headers.tags.len()).ok().filter(|count| *count > 0);
         if $with_checksums {
             let sums = part.checksums(info);
@@ -84,6 +92,16 @@ macro_rules! describe {
             set_checksums!($output, &sums);
         }
     }};
+}
+
+/// User metadata as headers, and how many of it have a name that no header can have: a mount may
+/// have set it.
+fn told_metadata(headers: &ObjectHeaders) -> (Metadata, Option<i32>) {
+    let is_name = |name: &String| HeaderName::from_bytes(name.as_bytes()).is_ok();
+    let told = headers.meta.iter().filter(|(name, _)| is_name(name));
+    let told: Metadata = told.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let missing = i32::try_from(headers.meta.len() - told.len()).ok();
+    (told, missing.filter(|count| *count > 0))
 }
 
 /// The bytes a request asks for.

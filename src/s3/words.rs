@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::types::{BucketName, ChecksumKind, ObjectKey, Timestamp};
 
 pub(super) use crate::vfs::content_type;
+use crate::vfs::fits_xml;
 
 /// What a version id of an object is, where versions are not kept.
 pub(super) const NULL_VERSION: &str = "null";
@@ -71,6 +72,15 @@ pub(super) fn check_class(class: Option<&str>) -> S3Result<()> {
     match class {
         None | Some("STANDARD") => Ok(()),
         Some(_) => Err(s3_error!(NotImplemented, "storage classes")),
+    }
+}
+
+/// # Errors
+/// `InvalidArgument` for a text that an XML answer could not repeat.
+pub(super) fn check_repeatable(text: &str, encoding: Option<&EncodingType>) -> S3Result<()> {
+    match encoding {
+        None if !fits_xml(text) => Err(s3_error!(InvalidArgument, "a control character")),
+        None | Some(_) => Ok(()),
     }
 }
 

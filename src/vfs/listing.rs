@@ -22,6 +22,13 @@ pub struct ListQuery {
     pub after: String,
     /// Keys and prefixes together.
     pub limit: usize,
+    /// Only keys and prefixes that [fit XML](fits_xml).
+    pub xml_only: bool,
+}
+
+/// Whether XML 1.0 can hold a text: control characters have no place in it, not even escaped.
+pub fn fits_xml(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +101,8 @@ impl Vfs {
                 return Ok(page);
             }
             let Some(found) = self.listed(path, dirent, query)? else { continue };
-            if found.name() <= query.after.as_str() {
+            let is_hidden = query.xml_only && !fits_xml(found.name());
+            if is_hidden || found.name() <= query.after.as_str() {
                 if let Found::Prefix(prefix) = &found {
                     walk.seek(&keys::after(prefix.as_bytes()))?;
                 }

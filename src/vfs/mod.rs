@@ -64,7 +64,7 @@ pub use inspect::{FileInfo, PieceInfo, Report};
 // Words of the mutations that doors use too.
 pub use crate::meta::{Change, KeyRole, KeyState, RenameMode, XattrMode};
 pub use keys::{KeyInfo, KeyWithSecret, NewKey};
-pub use listing::{ListQuery, ListedObject, Listing};
+pub use listing::{ListQuery, ListedObject, Listing, fits_xml};
 pub use multipart::{Completion, NamedPart, NewUpload, PartInfo, UploadInfo};
 pub use objects::{ObjectInfo, ObjectReader};
 pub use sealing::SEALING_KEY_LEN;

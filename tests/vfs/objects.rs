@@ -258,6 +258,7 @@ fn listings_are_in_byte_order_whatever_the_query() {
                             delimiter: delimiter.map(Into::into),
                             after: after.into(),
                             limit,
+                            xml_only: false,
                         };
                         let found = list(&store, &query).await;
                         assert_eq!(found, expected(&keys, &query), "{query:?}");
