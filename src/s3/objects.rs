@@ -122,6 +122,10 @@ impl Part {
             }
             (Some(range), None) => {
                 let bytes = range.check(info.size).map_err(|_| s3_error!(InvalidRange))?;
+                // The last bytes of nothing: s3s takes them for all of it.
+                if bytes.is_empty() {
+                    return Err(s3_error!(InvalidRange));
+                }
                 let range = ByteRange::between(bytes.start, bytes.end);
                 Ok(Self { range, is_partial: true, number: None, parts: None })
             }
@@ -449,5 +453,7 @@ mod tests {
         assert_eq!(part("bytes=3-99").unwrap().range, ByteRange::between(3, 10));
         assert_eq!(part("bytes=-4").unwrap().range, ByteRange::between(6, 10));
         assert!(part("bytes=10-").is_err());
+        let empty = object(0, Vec::new());
+        assert!(Part::of(&empty, Some(&Range::parse("bytes=-5").unwrap()), None).is_err());
     }
 }

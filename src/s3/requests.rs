@@ -18,6 +18,7 @@ use s3s::StdError;
 use s3s::service::S3Service;
 use tokio::time::{Instant, Sleep};
 
+use super::ignored::drop_unreadable;
 use crate::web::{RequestId, Service};
 
 /// How long a client may send nothing within a body.
@@ -47,7 +48,7 @@ impl Requests {
         Self { service }
     }
 
-    async fn answer<B>(self, request: Request<B>) -> Answer
+    async fn answer<B>(self, mut request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<StdError>,
@@ -58,6 +59,7 @@ impl Requests {
         if is_form_of_any_length(&request) {
             return named(length_required(), id);
         }
+        drop_unreadable(&mut request);
         let fell_silent = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| body_of(body, &fell_silent));
         let answered = CURRENT.scope(id, self.service.call(request)).await;
