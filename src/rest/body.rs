@@ -17,7 +17,8 @@ use crate::vfs::{ObjectReader, ObjectWriter, Uploaded};
 /// Bytes read at once for a download, and how many pieces of them wait for the client.
 const READ: u64 = 1 << 20;
 const READS_AHEAD: usize = 2;
-/// How long a client may take to send anything more; `web` sees to it that it takes what it is sent.
+/// How long a client may take to send anything more; `web` sees to it that it takes what it is
+/// sent.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// The md5 that the bytes are to have, in base64.

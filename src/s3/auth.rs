@@ -73,7 +73,8 @@ impl Anybody {
     /// Documents are read whole, before an operation looks at who asks.
     ///
     /// # Errors
-    /// `AccessDenied`, or that it is too long, for a document without a signature that could not count.
+    /// `AccessDenied`, or that it is too long, for a document without a signature that could not
+    /// count.
     fn check_document(&self, context: &S3AccessContext<'_>) -> S3Result<()> {
         let (method, operation) = (context.method(), context.s3_op().name());
         let is_sent = *method == Method::PUT || *method == Method::POST;

@@ -7,6 +7,9 @@ use s3s::dto::{ETagCondition, Range, Timestamp, TimestampFormat};
 
 use super::words::query_pairs;
 
+/// Whether a value can be read.
+type Reads = fn(&HeaderValue) -> bool;
+
 fn is_range(value: &HeaderValue) -> bool {
     value.to_str().is_ok_and(|text| Range::parse(text).is_ok())
 }
@@ -25,7 +28,7 @@ pub(super) fn drop_unreadable<B>(request: &mut Request<B>) {
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         return;
     }
-    let known: [(HeaderName, fn(&HeaderValue) -> bool); 4] = [
+    let known: [(HeaderName, Reads); 4] = [
         (RANGE, is_range),
         (IF_NONE_MATCH, is_tag),
         (IF_MODIFIED_SINCE, is_date),

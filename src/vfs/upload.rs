@@ -135,8 +135,8 @@ impl ObjectWriter {
         Ok(())
     }
 
-    /// Waits for what comes next of the bytes. A client that sends little or nothing keeps no room from
-    /// others meanwhile.
+    /// Waits for what comes next of the bytes. A client that sends little or nothing keeps no room
+    /// from others meanwhile.
     ///
     /// # Errors
     /// As [`Self::write`].

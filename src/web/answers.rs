@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// Looks at the answers within the time a client has.
 const LOOKS: u32 = 4;
 
-/// HTTP has no word for a client that takes nothing more, and an HTTP/2 client keeps a connection alive
-/// while its windows are closed: so what was not taken yet is known here.
+/// HTTP has no word for a client that takes nothing more, and an HTTP/2 client keeps a connection
+/// alive while its windows are closed: so what was not taken yet is known here.
 #[derive(Clone, Default)]
 pub(super) struct Answers(Arc<Mutex<Vec<Weak<Answer>>>>);
 

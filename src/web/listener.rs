@@ -251,8 +251,8 @@ mod tests {
         }
     }
 
-    /// Sends a request for 1 MiB over a connection that holds little; gives the client's end, whether the
-    /// memory is free, and how the connection ends.
+    /// Sends a request for 1 MiB over a connection that holds little; gives the client's end,
+    /// whether the memory is free, and how the connection ends.
     async fn asked(
         request: &[u8],
     ) -> (DuplexStream, Receiver<()>, JoinHandle<Result<(), Failure>>) {
