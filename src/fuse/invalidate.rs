@@ -148,6 +148,7 @@ fn enqueue(
         Change::Moved(ino) => (*ino, PAGES),
         Change::Orphaned(_)
         | Change::Reaped(_)
+        | Change::Unwanted(..)
         | Change::Unlocked(_)
         | Change::SessionEnded(_)
         | Change::Everything => {

@@ -539,6 +539,8 @@ pub enum Change {
     Gone(Ino),
     /// Chunk files without a record: delete them.
     Reaped(Vec<ChunkId>),
+    /// The node has files of chunks that it was not recorded with, for they belong elsewhere.
+    Unwanted(NodeId, Vec<ChunkId>),
     /// Somebody who waits for a lock of this file may get it now.
     Unlocked(Ino),
     /// Nothing of the session is applied any more.

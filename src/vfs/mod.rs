@@ -118,7 +118,7 @@ impl Vfs {
         let chunks = Arc::clone(copies.chunks());
         let space = chunks.space()?;
         let upkeep = Arc::new(upkeep::Upkeep::default());
-        upkeep.listen(&hub);
+        upkeep.listen(&hub, &copies);
         let sealer = seal::Sealer::new(Arc::clone(&copies), settings.write_buffer);
         let locks = locks::LockTable::default();
         locks.listen(&hub);

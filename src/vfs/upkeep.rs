@@ -14,7 +14,7 @@ use crate::chunk::{ChunkExtent, ChunkHeader, SealedChunk};
 use crate::env::{AlignedBuf, blocking};
 use crate::error::{Error, Result};
 use crate::meta::{Body, Change, Inode, Mutation, NewChunk, Outcome, Piece, Slot, keys};
-use crate::replication::{Need, Wait};
+use crate::replication::{Copies, Need, Wait};
 use crate::types::limits::{PIECES_WANTED_MAX, RELEASED_MAX};
 use crate::types::{ChunkId, ContentId, Ino, SessionId};
 
@@ -46,10 +46,12 @@ struct Work {
 
 impl Upkeep {
     /// Hears which chunk files may be deleted, and that files have lost their names.
-    pub fn listen(&self, hub: &ChangeHub) {
+    pub fn listen(&self, hub: &ChangeHub, copies: &Arc<Copies>) {
+        let copies = Arc::clone(copies);
         let (work, rung) = (Arc::clone(&self.work), Arc::clone(&self.rung));
         hub.subscribe(Box::new(move |change, _| match change {
             Change::Reaped(ids) => work.lock().reaped.extend(ids),
+            Change::Unwanted(node, ids) if *node == copies.node() => copies.unwanted(ids),
             Change::Orphaned(_) => rung.notify_one(),
             Change::SessionEnded(session) => {
                 work.lock().ended.push(*session);

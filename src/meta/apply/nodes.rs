@@ -93,15 +93,26 @@ pub fn stored(state: &mut State<'_>, node: NodeId, ids: &[ChunkId]) -> Step<Outc
     require(ids.len() <= REAP_IDS_MAX, Refusal::Malformed)?;
     let record: Option<NodeRecord> = state.get(&keys::node(node))?;
     require(record.is_some_and(|record| record.state != NodeState::Gone), Refusal::NodeGone)?;
-    let mut gone = Vec::new();
+    let placement = state.placement()?.clone();
+    let (mut gone, mut unwanted) = (Vec::new(), Vec::new());
     for &id in ids.iter().collect::<BTreeSet<_>>() {
+        let places = placement.places(id);
         if let Some(record) = state.chunk(id)? {
+            let is_wanted = places.is_empty() || places.contains(&node);
+            if !is_wanted && !record.missing_on.contains(&node) {
+                // The word is late: a file that is nobody's may be removed by now.
+                unwanted.push(id);
+                continue;
+            }
             if let Err(at) = record.stored_on.binary_search(&node) {
                 record.stored_on.insert(at, node);
             }
         } else if !may_still_come(state, id)? {
             gone.push(id);
         }
+    }
+    if !unwanted.is_empty() {
+        state.tell(Change::Unwanted(node, unwanted));
     }
     Ok(reaped(state, gone))
 }

@@ -15,6 +15,7 @@ use crate::chunk::{ChunkStore, SealedChunk};
 use crate::env::{Clock, blocking, within};
 use crate::error::{Error, Result};
 use crate::meta::{ChunkRecord, Placement, Table};
+use crate::types::limits::REAP_IDS_MAX;
 use crate::types::{ChunkId, NodeId};
 
 /// Chunks whose last copies are on their way though nobody waits for them any more. Beyond that they
@@ -44,6 +45,8 @@ pub struct Copies {
     pub(super) tally: Arc<Tally>,
     /// Read here and found bad, though another node has a good one.
     suspects: Mutex<Vec<ChunkId>>,
+    /// Here and not recorded, for they belong elsewhere.
+    unwanted: Mutex<Vec<ChunkId>>,
 }
 
 impl Copies {
@@ -66,6 +69,7 @@ impl Copies {
             late: Arc::new(Semaphore::new(LATE_MAX)),
             tally: Arc::default(),
             suspects: Mutex::default(),
+            unwanted: Mutex::default(),
         })
     }
 
@@ -292,6 +296,17 @@ impl Copies {
     /// The files that were found bad since the last call.
     pub(super) fn take_suspects(&self) -> Vec<ChunkId> {
         std::mem::take(&mut self.suspects.lock())
+    }
+
+    /// Files of this node that the repair may remove; those beyond a bound are left to the inventory.
+    pub fn unwanted(&self, ids: &[ChunkId]) {
+        let mut unwanted = self.unwanted.lock();
+        let room = REAP_IDS_MAX.saturating_sub(unwanted.len());
+        unwanted.extend(ids.iter().take(room));
+    }
+
+    pub(super) fn take_unwanted(&self) -> Vec<ChunkId> {
+        std::mem::take(&mut self.unwanted.lock())
     }
 
     /// Copies that landed when nobody waited for them any more, since the last call.

@@ -160,6 +160,7 @@ impl Repair {
             self.take_inventory().await?;
         }
         self.lose_suspects().await?;
+        self.delete(self.copies.take_unwanted()).await?;
         self.run_errands().await
     }
 

@@ -4,7 +4,7 @@ use super::write::{K, commit, done, with_file, write};
 use super::{Bench, SLOT};
 use crate::meta::ChunkRecord;
 use crate::meta::keys;
-use crate::meta::mutation::{Loss, Mutation, NewChunk, Outcome, Refusal, WriteOp};
+use crate::meta::mutation::{Change, Loss, Mutation, NewChunk, Outcome, Refusal, WriteOp};
 use crate::meta::object::{ObjectBody, Part, PutObject};
 use crate::meta::placement::{Placement, Survey};
 use crate::meta::record::{Errand, NodeRecord, NodeState, Staged};
@@ -105,6 +105,22 @@ fn copies_that_are_made_are_no_errands_any_more() {
     assert_eq!(bench.propose(lost(Loss::Surplus)), Outcome::Reaped(vec![]), "it is none");
     assert_eq!(bench.propose(lost(Loss::Damaged)), Outcome::Reaped(vec![id]));
     assert_eq!(bench.errand(3, id), Some(Errand::Make));
+    bench.check();
+}
+
+/// A word of a copy that came late: where none is wanted any more the file may be removed already.
+#[test]
+fn copies_that_nobody_wants_are_not_recorded() {
+    let (mut bench, ino) = Bench::with_nodes(&[1, 2, 3, 4]);
+    let id = bench.file_on(ino, &[1, 2, 3, 4]);
+    let (places, surplus) = (bench.placement().places(id), bench.record(id).surplus_on);
+    for (node, why) in [(surplus[0], Loss::Surplus), (places[0], Loss::Damaged)] {
+        bench.propose(Mutation::Unstored { node, ids: vec![id], why });
+        bench.propose(Mutation::Stored { node, ids: vec![id] });
+        assert_eq!(bench.record(id).stored_on.contains(&node), why == Loss::Damaged);
+        let told = bench.changes.contains(&Change::Unwanted(node, vec![id]));
+        assert_eq!(told, why == Loss::Surplus);
+    }
     bench.check();
 }
 
