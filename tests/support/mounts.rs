@@ -47,6 +47,11 @@ pub fn detach(path: &Path) {
     unsafe { libc::umount2(cstr(path).as_ptr(), libc::MNT_DETACH) };
 }
 
+/// Ends the connection behind a mount, as `umount -f` does: who waits for an answer gets an error.
+pub fn abort(path: &Path) {
+    unsafe { libc::umount2(cstr(path).as_ptr(), libc::MNT_FORCE | libc::MNT_DETACH) };
+}
+
 /// Whether something is mounted exactly at `path`, seen from this thread's namespace; its type if so.
 pub fn mounted(path: &Path) -> Option<String> {
     let table = std::fs::read_to_string("/proc/thread-self/mounts").expect("the mount table");

@@ -1,6 +1,6 @@
 //! The real program as a child process: started, asked to stop, killed, and never left behind.
 
-use super::mounts::{detach, mounted};
+use super::mounts::{abort, detach, mounted};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error};
@@ -14,6 +14,8 @@ use std::time::Duration;
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long a drain may take.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long a killed program may take to end by itself.
+const KILLED_LIMIT: Duration = Duration::from_secs(10);
 
 /// The program under test: `BUCKETFS_BIN` (a release build, say), else what cargo built for this
 /// test. It sees no setting of whoever runs the tests.
@@ -155,6 +157,12 @@ impl Node {
     fn end(&mut self) {
         if self.running {
             self.signal(libc::SIGKILL);
+            // A thread of it may wait in the kernel for an answer that it would have to give itself: a
+            // directory's lock, held by a request. Until the mount is aborted it cannot end.
+            if !ends_within(&self.child, KILLED_LIMIT) {
+                eprintln!("the killed program waits for its own mount, which is aborted");
+                abort(&self.mount);
+            }
             self.wait(STOP_LIMIT);
         }
         while mounted(&self.mount).is_some_and(|kind| kind.starts_with("fuse")) {
@@ -176,13 +184,17 @@ impl Drop for Node {
 
 /// Waits until a child has ended, without polling.
 pub fn wait_child(child: &mut Child, limit: Duration) -> ExitStatus {
+    assert!(ends_within(child, limit), "the program has not ended after {limit:?}");
+    child.wait().expect("the exit status")
+}
+
+fn ends_within(child: &Child, limit: Duration) -> bool {
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) } as i32;
     assert!(fd >= 0, "pidfd_open: {}", Error::last_os_error());
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let ended = unsafe { libc::poll(&mut poll, 1, limit.as_millis() as i32) };
     unsafe { libc::close(fd) };
-    assert_eq!(ended, 1, "the program has not ended after {limit:?}");
-    child.wait().expect("the exit status")
+    ended == 1
 }
 
 /// The lines a child writes to stdout, as they come; the reader goes on so that the child never blocks.
