@@ -194,6 +194,7 @@ mod tests {
             quorum_required = false
             replication_timeout = "2s"
             write_buffer = 33554432
+            read_cache = "32MiB"
             [meta]
             engine = "redb"
             cache = "64MiB"
