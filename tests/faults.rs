@@ -257,3 +257,42 @@ fn settings_that_make_no_sense() {
         assert!(!fresh.exists(), "a store was made with {text}");
     }
 }
+
+/// A process whose first thread is gone and which lives until a mount is taken away.
+const DYING: &str = r#"
+import ctypes, fcntl, os, sys, threading, time
+lock, mount = sys.argv[1:]
+file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT), "r+")
+fcntl.flock(file, fcntl.LOCK_EX)
+file.truncate(0)
+file.write(f"{os.getpid()}\n")
+file.flush()
+def wait():
+    while mount in open("/proc/thread-self/mounts").read():
+        time.sleep(0.05)
+threading.Thread(target=wait).start()
+print("dying", flush=True)
+SYS_exit = 60 if os.uname().machine == "x86_64" else 93
+ctypes.CDLL(None).syscall(SYS_exit, 0)
+"#;
+
+/// Killed while a thread of it waits in the kernel for its own mount, a node keeps its lock and its mount until
+/// somebody ends the mount: the next start does.
+#[test]
+fn a_killed_node_that_cannot_end_is_freed() {
+    let (place, other) = (Place::new(), Place::new());
+    // Its mount, as far as the kernel is concerned.
+    let mount = place.mount();
+    let (data, log) = (other.data(), other.scratch.path().join("log"));
+    let serve = Serve { data: &data, mount: &mount, show: Some(BUCKET), options: &[], log: &log };
+    let mut mounted = Node::start(&serve);
+    let mut dying = Command::new("python3");
+    dying.args(["-c", DYING]).arg(place.data().join("LOCK")).arg(&mount).stdout(Stdio::piped());
+    let mut dying = dying.spawn().expect("python3");
+    let mut said = [0; 6];
+    std::io::Read::read_exact(dying.stdout.as_mut().expect("its output"), &mut said)
+        .expect("a word");
+    place.start().stop();
+    wait_child(&mut dying, Duration::from_secs(10));
+    mounted.wait(Duration::from_secs(60));
+}

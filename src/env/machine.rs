@@ -48,6 +48,19 @@ fn in_use(path: &Path, file: &mut File) -> Error {
     Error::Store(format!("{} is in use by {process}: stop it first", path.display()))
 }
 
+/// The process that has the lock of a directory, when it was killed and does not end: its first thread
+/// is gone, and another one waits in the kernel. proc_pid_stat(5).
+pub fn dying_holder(path: &Path) -> Option<u32> {
+    let mut file = File::open(path.join("LOCK")).ok()?;
+    let mut holder = String::new();
+    file.read_to_string(&mut holder).ok()?;
+    let pid: u32 = holder.trim().parse().ok()?;
+    let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, state) = stat.rsplit_once(") ")?;
+    (is_held && state.starts_with('Z')).then_some(pid)
+}
+
 /// Names the time from one start of the kernel to the next; random(4). Where it cannot be read,
 /// an id that is never the same twice, so that the machine counts as restarted.
 pub fn boot_id() -> String {
@@ -72,6 +85,7 @@ mod tests {
         assert!(matches!(&refused, Error::Store(_)), "{refused:?}");
         let holder = format!("in use by another process ({})", std::process::id());
         assert!(refused.to_string().contains(&holder), "{refused}");
+        assert_eq!(dying_holder(dir.path()), None, "it lives");
         drop(lock);
         lock_dir(dir.path()).unwrap();
     }

@@ -20,7 +20,7 @@ pub use buffer::AlignedBuf;
 pub use clock::{Clock, SystemClock};
 pub use disk::{Access, Disk, DiskFile, Entry, Space};
 pub use durable::replace_file;
-pub use machine::{DirLock, boot_id, lock_dir};
+pub use machine::{DirLock, boot_id, dying_holder, lock_dir};
 pub use patience::within;
 pub use real_disk::RealDisk;
 pub use seeded::Seeded;

@@ -74,6 +74,19 @@ fn real_path(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Ends the mount of ours that is at `path`, if there is one, for a process that was killed and waits in
+/// the kernel for an answer that it would have to give itself.
+///
+/// # Errors
+/// [`Error::Io`] when the system does not let us.
+pub fn release(path: &Path) -> Result<()> {
+    let path = real_path(path)?;
+    match mountinfo::topmost(&path)?.filter(Mount::is_ours) {
+        Some(mount) => unmount::force(&path, &mount),
+        None => Ok(()),
+    }
+}
+
 fn missing(path: &Path) -> Error {
     Error::Config(format!(
         "the mount point {0} does not exist: create it with mkdir -p {0}",

@@ -25,5 +25,6 @@ mod session;
 mod unmount;
 mod xattrs;
 
+pub use check::release;
 pub use options::MountOptions;
 pub use session::FuseMount;

@@ -21,11 +21,14 @@ use super::scrub::Scrubber;
 use super::signals::{Hangups, StopSignals};
 use super::store::Store;
 use crate::config::Config;
-use crate::env::{Clock, SystemClock, blocking};
+use crate::env::{Clock, SystemClock, blocking, dying_holder};
 use crate::error::{Error, Result};
-use crate::fuse::{FuseMount, MountOptions};
+use crate::fuse::{self, FuseMount, MountOptions};
 use crate::web::Tls;
 
+/// How long a process that was killed may take to end once nothing holds it.
+const DYING_MAX: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Fewer let a few blocking reads of the disk stop everything else.
 const WORKERS_MIN: usize = 4;
 /// What a mount may take to answer its first request.
@@ -103,6 +106,7 @@ pub fn serve(
         let measures = Measures::new(&clock);
         let tls = tls(config)?;
         let rest = RestDoor::open(config.rest_listen, tls.clone(), &measures).await?;
+        outlive_killed(config.data_dir()?, &mounts).await?;
         let opening = open(config.clone(), clock, measures.clone(), on_open, Arc::clone(&notify));
         let Some(store) = or_signal(opening, &mut signals).await.transpose()? else {
             return Ok(());
@@ -122,6 +126,23 @@ fn tls(config: &Config) -> Result<Option<Arc<Tls>>> {
         (Some(certificate), Some(key)) => Tls::open(certificate, key).map(Some),
         _ => Ok(None),
     }
+}
+
+/// Lets a process end that had this store, was killed, and waits for its own mounts.
+async fn outlive_killed(data_dir: &Path, mounts: &[MountOptions]) -> Result<()> {
+    let Some(pid) = dying_holder(data_dir) else { return Ok(()) };
+    log::warn!("process {pid} was killed and waits for what it had mounted: that is cut off");
+    for mount in mounts {
+        fuse::release(&mount.mount_point)?;
+    }
+    let ended = async {
+        while dying_holder(data_dir).is_some() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    // Whoever takes the lock says who still has it.
+    let _ = tokio::time::timeout(DYING_MAX, ended).await;
+    Ok(())
 }
 
 /// Opens the store in a task of its own, because that blocks, and keeps the manager patient.

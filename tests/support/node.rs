@@ -158,7 +158,7 @@ impl Node {
         if self.running {
             self.signal(libc::SIGKILL);
             // A thread of it may wait in the kernel for an answer that it would have to give itself: a
-            // directory's lock, held by a request. Until the mount is aborted it cannot end.
+            // directory's lock, held by a request. The next start would abort the mount.
             if !ends_within(&self.child, KILLED_LIMIT) {
                 eprintln!("the killed program waits for its own mount, which is aborted");
                 abort(&self.mount);
