@@ -21,7 +21,7 @@ use crate::types::limits::{ENTRY_MAX, ENTRY_MUTATIONS_MAX};
 
 /// Bytes of requests that are put together into one entry, which has to be sent, written and answered for
 /// between two heartbeats.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
 /// Room in an entry for what is not requests.
 pub const ENTRY_OVERHEAD: usize = 1024;
 /// Proposals of unknown fate above which no more are made: there is no quorum, and none is due soon.

@@ -77,7 +77,7 @@ fn bounds(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {
 
 /// Bytes of log entries, about, that go into one message to another member: it has to be sent and
 /// written between two heartbeats.
-const MESSAGE_BYTES: usize = 1 << 20;
+const MESSAGE_BYTES: usize = 256 << 10;
 
 impl RaftLogReader<Types> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(

@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Cluster {
     wires: Wires,
     nodes: Vec<Node>,
+    log: LogOptions,
 }
 
 struct Node {
@@ -50,19 +51,27 @@ impl Node {
 impl Cluster {
     /// One node, which others may join.
     async fn of_one() -> Self {
+        Self::of_one_with(memory().log).await
+    }
+
+    async fn of_one_with(log: LogOptions) -> Self {
         let wires = Wires::new();
-        let options = Options { peers: Some(wires.peers()), ..memory() };
+        let options = Options { peers: Some(wires.peers()), log, ..memory() };
         let sim = SimDisk::new();
         let disk: Arc<dyn Disk> = Arc::new(sim.clone());
         init(&options, &disk).await.unwrap();
         let mut node = Node { id: 0, disk: sim, options, replica: None };
         node.start().await;
         node.id = node.replica().node();
-        Self { wires, nodes: vec![node] }
+        Self { wires, nodes: vec![node], log }
     }
 
     async fn of(count: usize) -> Self {
-        let mut cluster = Self::of_one().await;
+        Self::of_with(count, memory().log).await
+    }
+
+    async fn of_with(count: usize, log: LogOptions) -> Self {
+        let mut cluster = Self::of_one_with(log).await;
         for id in 1..count as u64 {
             cluster.join(id).await;
         }
@@ -75,6 +84,7 @@ impl Cluster {
         let options = Options {
             peers: Some(self.wires.peers()),
             data_dir: PathBuf::from("/store"),
+            log: self.log,
             ..memory()
         };
         let sim = SimDisk::new();
@@ -308,13 +318,15 @@ async fn a_change_of_voters_that_stopped_half_way_is_finished() {
 /// Much at once over links of 64 Mbit/s: it takes its time and comes through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_slow_link_is_enough() {
-    let cluster = Cluster::of(3).await;
+    // Entries as large as they are outside of tests.
+    let log = LogOptions { direct: false, ..LogOptions::DEFAULT };
+    let cluster = Cluster::of_with(3, log).await;
     let leader = cluster.leader(&[0, 1, 2]).await;
     let replica = cluster.nodes[leader].replica();
     let bucket = make_bucket(replica, "bucket", Wait::Durable).await;
     cluster.wires.slow_down(8_000_000);
     let mut all = tokio::task::JoinSet::new();
-    for number in 0..300 {
+    for number in 0..100 {
         let (replica, file) = (Arc::clone(replica), large_directory(bucket, number));
         all.spawn(async move { replica.propose(file, Wait::Durable, 0).await });
     }
