@@ -8,10 +8,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use support::cluster::{Cluster, contents};
-use support::mounts::own_namespace;
+use support::mounts::{abort, own_namespace};
 use support::rng::{number, pattern};
 use support::sys::fsync;
 use support::wait::{pause, until};
@@ -103,6 +104,61 @@ fn appends_of_several_nodes_do_not_overwrite_each_other() {
         .collect();
     expected.sort_unstable();
     assert_eq!(lines, expected);
+}
+
+const CHURN: &str = "
+import os, sys
+while True:
+    os.close(os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY))
+    os.unlink(sys.argv[1])
+";
+
+/// Makes and removes a file in the directory where others do the same, by a process of its own: one
+/// that waits for a mount cannot be left otherwise.
+struct Churn {
+    program: Child,
+    mount: PathBuf,
+}
+
+impl Churn {
+    fn start(mount: PathBuf, name: &str) -> Self {
+        let file = mount.join("bucket").join(name);
+        let mut python = Command::new("python3");
+        python.args(["-c", CHURN]).arg(file);
+        let program = python.stderr(Stdio::null()).spawn().expect("python3");
+        Self { program, mount }
+    }
+}
+
+impl Drop for Churn {
+    fn drop(&mut self) {
+        self.program.kill().expect("killing a child");
+        if std::thread::panicking() {
+            abort(&self.mount);
+        }
+        self.program.wait().expect("the end of a killed child");
+    }
+}
+
+/// A node tells its kernel what others change in a directory that its own users have locked, with a
+/// request that only the node could answer. A kill at that moment ends it all the same.
+#[test]
+fn a_node_that_waits_for_its_own_mount_ends_when_it_is_killed() {
+    own_namespace();
+    let mut cluster = Cluster::start("guarded", 3);
+    fs::create_dir(cluster.path(0, "bucket")).unwrap();
+    for round in 0..number("BUCKETFS_CLUSTER_KILLS", 2) {
+        let victim = 1 + (round % 2) as usize;
+        let churns: Vec<Churn> = (0..8)
+            .map(|name| (cluster.mount(if name % 2 == 0 { 0 } else { victim }), name.to_string()))
+            .map(|(mount, name)| Churn::start(mount, &name))
+            .collect();
+        pause(Duration::from_secs(1));
+        cluster.kill(victim);
+        drop(churns);
+        cluster.restart(victim);
+        fs::metadata(cluster.path(victim, "bucket")).unwrap();
+    }
 }
 
 /// Nodes are killed one after the other, the leader first, while the others write: writes go on,

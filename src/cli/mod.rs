@@ -5,6 +5,7 @@ mod cluster;
 mod config;
 mod flags;
 mod fsck;
+mod guard;
 mod info;
 mod init;
 mod key;
@@ -64,6 +65,8 @@ enum Verb {
     Config(config::Verb),
     #[command(name = "__probe-table", hide = true)]
     ProbeTable(probe_table::Probe),
+    #[command(name = "__guard", hide = true)]
+    Guard(guard::Guard),
 }
 
 /// Runs the program with the arguments of the process.
@@ -96,6 +99,7 @@ impl Verb {
             Self::Fsck(verb) => verb.run(output),
             Self::Config(verb) => verb.run(output),
             Self::ProbeTable(verb) => verb.run(),
+            Self::Guard(verb) => verb.run(),
         }
     }
 }

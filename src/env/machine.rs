@@ -49,16 +49,20 @@ fn in_use(path: &Path, file: &mut File) -> Error {
 }
 
 /// The process that has the lock of a directory, when it was killed and does not end: its first thread
-/// is gone, and another one waits in the kernel. proc_pid_stat(5).
+/// is gone, and another one waits in the kernel.
 pub fn dying_holder(path: &Path) -> Option<u32> {
     let mut file = File::open(path.join("LOCK")).ok()?;
     let mut holder = String::new();
     file.read_to_string(&mut holder).ok()?;
     let pid: u32 = holder.trim().parse().ok()?;
     let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, state) = stat.rsplit_once(") ")?;
-    (is_held && state.starts_with('Z')).then_some(pid)
+    (is_held && is_defunct(pid)).then_some(pid)
+}
+
+/// Whether the first thread of a process is gone. proc_pid_stat(5).
+pub(super) fn is_defunct(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z'))
 }
 
 /// Names the time from one start of the kernel to the next; random(4). Where it cannot be read,

@@ -13,6 +13,7 @@ mod door;
 mod errno;
 mod filesystem;
 mod fusermount;
+mod hold;
 mod invalidate;
 mod locks;
 mod mount;
@@ -26,5 +27,6 @@ mod unmount;
 mod xattrs;
 
 pub use check::release;
+pub use hold::Hold;
 pub use options::MountOptions;
 pub use session::FuseMount;

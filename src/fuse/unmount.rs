@@ -48,6 +48,21 @@ pub(super) fn force(path: &Path, mount: &Mount) -> Result<()> {
     detached.map_err(|error| Error::io(format!("detaching {}", path.display()), error))
 }
 
+/// Ends the connection of `mount` and leaves it where it is: whoever uses it gets ENOTCONN, and nobody
+/// what is below it.
+pub(super) fn cut_off(path: &Path, mount: &Mount) -> Result<()> {
+    if abort(mount)? || !is_there(path, mount)? {
+        return Ok(());
+    }
+    match umount2(path, libc::MNT_FORCE) {
+        // Cut off all the same.
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        result => {
+            result.map_err(|error| Error::io(format!("cutting off {}", path.display()), error))
+        }
+    }
+}
+
 fn is_there(path: &Path, mount: &Mount) -> Result<bool> {
     let shown = mountinfo::topmost(path)?;
     Ok(shown.is_some_and(|shown| shown.is_ours() && shown.device == mount.device))
@@ -83,13 +98,14 @@ fn umount2(path: &Path, flags: i32) -> io::Result<()> {
     }
 }
 
-fn abort(mount: &Mount) -> Result<()> {
-    let Some(connection) = mount.connection() else { return Ok(()) };
+/// False when the connection is gone already, or this system does not show connections.
+fn abort(mount: &Mount) -> Result<bool> {
+    let Some(connection) = mount.connection() else { return Ok(false) };
     let knob = connection.join("abort");
     match fs::write(&knob, "1") {
-        // Gone already, or this system does not show connections.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(|error| Error::io(format!("writing {}", knob.display()), error)),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(format!("writing {}", knob.display()), error)),
     }
 }
 
@@ -119,8 +135,9 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_gone_needs_no_abort() {
-        abort(&ours()).unwrap();
-        abort(&Mount { device: (8, 1), ..ours() }).unwrap();
+        assert!(!abort(&ours()).unwrap());
+        assert!(!abort(&Mount { device: (8, 1), ..ours() }).unwrap());
+        cut_off(Path::new("/"), &ours()).unwrap();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod fsck;
+mod guard;
 mod init;
 mod join;
 mod measures;
@@ -21,6 +22,7 @@ mod status;
 mod store;
 
 pub use fsck::{DamagedChunk, Fsck, LeftOver, Report};
+pub use guard::guard;
 pub use init::{Initialised, init};
 pub use join::join;
 pub use operate::{Fate, Operator};

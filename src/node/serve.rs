@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::runtime::{Handle, Runtime};
 
 use super::admin::{self, Server};
+use super::guard;
 use super::measures::Measures;
 use super::notify::Notify;
 use super::progress::{OnOpen, Progress};
@@ -237,6 +238,13 @@ impl Serving {
         let data_dir = &self.store.data_dir;
         let paths: Vec<PathBuf> =
             self.mounts.iter().map(|mount| mount.mount_point().to_path_buf()).collect();
+        if !paths.is_empty()
+            && let Err(error) = guard::start(&paths)
+        {
+            log::warn!(
+                "only the next start frees this node if it is killed and cannot end: {error}"
+            );
+        }
         let scrubber = Arc::new(Scrubber::start(Arc::clone(&self.store)));
         let server = Server::start(Arc::clone(&self.store), paths.clone(), scrubber)?;
         let (pid, admin) = (std::process::id(), admin::path(data_dir));

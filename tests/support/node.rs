@@ -1,6 +1,6 @@
 //! The real program as a child process: started, asked to stop, killed, and never left behind.
 
-use super::mounts::{abort, detach, mounted};
+use super::mounts::{detach, mounted};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error};
@@ -14,8 +14,6 @@ use std::time::Duration;
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long a drain may take.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-/// How long a killed program may take to end by itself.
-const KILLED_LIMIT: Duration = Duration::from_secs(10);
 
 /// The program under test: `BUCKETFS_BIN` (a release build, say), else what cargo built for this
 /// test. It sees no setting of whoever runs the tests.
@@ -157,12 +155,6 @@ impl Node {
     fn end(&mut self) {
         if self.running {
             self.signal(libc::SIGKILL);
-            // A thread of it may wait in the kernel for an answer that it would have to give itself: a
-            // directory's lock, held by a request. The next start would abort the mount.
-            if !ends_within(&self.child, KILLED_LIMIT) {
-                eprintln!("the killed program waits for its own mount, which is aborted");
-                abort(&self.mount);
-            }
             self.wait(STOP_LIMIT);
         }
         while mounted(&self.mount).is_some_and(|kind| kind.starts_with("fuse")) {
