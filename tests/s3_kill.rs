@@ -1,4 +1,4 @@
-//! The program is killed (SIGKILL) during PUT, multipart uploads, completions and deletions: every change that was
+//! The program is killed (SIGKILL) during PUT, copies, multipart uploads, completions and deletions: every change that was
 //! answered is there, whole; every other is made or not, never half; and nothing is left over that no name needs.
 //!
 //! `BUCKETFS_ROUNDS` and `BUCKETFS_SEED` choose how often and which.
@@ -7,6 +7,10 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +20,7 @@ use support::node::program;
 use support::rng::{Rng, number, pattern, seed};
 use support::s3::Client;
 use support::s3_world::{BUCKET, World};
+use support::sys::fsync;
 use support::wait::{self, pause};
 
 const WRITERS: u64 = 4;
@@ -24,8 +29,44 @@ const PART: usize = 5 << 20;
 /// How long collection may take.
 const COLLECTED: Duration = Duration::from_secs(120);
 
-/// What an object's bytes are: a pattern and its length; nothing when it is not there.
-type Content = Option<(u64, usize)>;
+/// A file that the mount has with holes; copies of it have them too.
+const SPARSE: &str = "sparse";
+const SPARSE_LEN: usize = 20 << 20;
+/// Where it has bytes, and how many.
+const SPARSE_RUNS: [(usize, usize); 3] = [(0, 100_000), (8 << 20, 300_000), (17 << 20, 5)];
+
+/// What an object's bytes are; `None` when it is not there.
+type Content = Option<Bytes>;
+
+#[derive(Clone, Copy)]
+enum Bytes {
+    /// A pattern and its length.
+    Pattern(u64, usize),
+    Sparse,
+}
+
+impl Bytes {
+    fn make(self) -> Vec<u8> {
+        match self {
+            Self::Pattern(seed, len) => pattern(seed, len),
+            Self::Sparse => {
+                let mut bytes = vec![0; SPARSE_LEN];
+                for (at, len) in SPARSE_RUNS {
+                    bytes[at..at + len].copy_from_slice(&pattern(at as u64, len));
+                }
+                bytes
+            }
+        }
+    }
+
+    /// What it takes on the disk, without padding.
+    fn stored(self) -> usize {
+        match self {
+            Self::Pattern(_, len) => len,
+            Self::Sparse => SPARSE_RUNS.iter().map(|(_, len)| len).sum(),
+        }
+    }
+}
 
 /// One client, what it was promised, and what it had asked for when the program died.
 struct Writer {
@@ -45,19 +86,20 @@ impl Writer {
         while !over.load(Ordering::SeqCst) {
             let path = format!("/{BUCKET}/w{}/k{}", self.name, self.rng.below(KEYS));
             let seed = self.rng.next();
-            let kind = self.rng.below(10);
+            let kind = self.rng.below(12);
             let wanted = match kind {
                 0 => None,
-                1..=3 => Some((seed, PART + self.rng.below(300_000) as usize)),
-                4..=6 => Some((seed, self.rng.below(9 << 20) as usize)),
-                _ => Some((seed, self.rng.below(20_000) as usize)),
+                1..=3 => Some(Bytes::Pattern(seed, PART + self.rng.below(300_000) as usize)),
+                4..=6 => Some(Bytes::Pattern(seed, self.rng.below(9 << 20) as usize)),
+                7..=9 => Some(Bytes::Pattern(seed, self.rng.below(20_000) as usize)),
+                _ => Some(Bytes::Sparse),
             };
             self.asked = Some((path.clone(), wanted));
-            let bytes = wanted.map(|(seed, len)| pattern(seed, len));
-            let status = match (kind, &bytes) {
+            let status = match (kind, wanted) {
                 (_, None) => plain(s3, "DELETE", &path, b""),
-                (1..=3, Some(bytes)) => multipart(s3, &path, bytes),
-                (_, Some(bytes)) => plain(s3, "PUT", &path, bytes),
+                (_, Some(Bytes::Sparse)) => copy(s3, &path),
+                (1..=3, Some(bytes)) => multipart(s3, &path, &bytes.make()),
+                (_, Some(bytes)) => plain(s3, "PUT", &path, &bytes.make()),
             };
             match status {
                 Some(200 | 204) => {
@@ -91,7 +133,7 @@ impl Writer {
 fn is(found: &Option<Vec<u8>>, content: &Content) -> bool {
     match (found, content) {
         (None, None) => true,
-        (Some(bytes), Some((seed, len))) => *bytes == pattern(*seed, *len),
+        (Some(bytes), Some(content)) => *bytes == content.make(),
         _ => false,
     }
 }
@@ -108,6 +150,22 @@ fn read(s3: &Client, path: &str) -> Option<Vec<u8>> {
 /// `None` when the program is gone.
 fn plain(s3: &Client, method: &str, path: &str, body: &[u8]) -> Option<u16> {
     s3.try_send(method, path, &[], &[], body).ok().map(|answer| answer.status)
+}
+
+fn copy(s3: &Client, path: &str) -> Option<u16> {
+    let source = format!("/{BUCKET}/{SPARSE}");
+    let done = s3.try_send("PUT", path, &[], &[("x-amz-copy-source", &source)], b"").ok()?;
+    // As a completion.
+    if done.text().contains("<Error>") { Some(500) } else { Some(done.status) }
+}
+
+fn make_sparse(mount: &Path) {
+    let file = File::create(mount.join(BUCKET).join(SPARSE)).unwrap();
+    file.set_len(SPARSE_LEN as u64).unwrap();
+    for (at, len) in SPARSE_RUNS {
+        file.write_all_at(&pattern(at as u64, len), at as u64).unwrap();
+    }
+    fsync(file.as_raw_fd()).unwrap();
 }
 
 fn multipart(s3: &Client, path: &str, bytes: &[u8]) -> Option<u16> {
@@ -134,6 +192,7 @@ fn what_s3_acknowledged_survives_a_kill() {
     let mut rng = Rng::new(seed(3));
     let rounds = number("BUCKETFS_ROUNDS", 8);
     let mut world = World::new("s3kill");
+    make_sparse(&world.mount);
     let mut writers: Vec<Writer> = (0..WRITERS).map(|name| Writer::new(name, rng.next())).collect();
     for round in 1..=rounds {
         let over = AtomicBool::new(false);
@@ -154,8 +213,8 @@ fn what_s3_acknowledged_survives_a_kill() {
     assert!(changes > rounds, "only {changes} changes: the load does not load");
     abort_uploads(&world.s3);
     let data = world.dir.path().join("data");
-    let alive: usize =
-        writers.iter().flat_map(|writer| writer.promised.values().flatten()).map(|c| c.1).sum();
+    let promised = writers.iter().flat_map(|writer| writer.promised.values().flatten());
+    let alive = Bytes::Sparse.stored() + promised.map(|content| content.stored()).sum::<usize>();
     // Chunks are padded to 4 KiB and have a footer of as much.
     let most = alive as u64 + (64 << 10) * WRITERS * KEYS * 4;
     wait::until("nothing but objects in the store", COLLECTED, || {
@@ -176,7 +235,7 @@ fn abort_uploads(s3: &Client) {
     }
 }
 
-fn chunk_bytes(data: &std::path::Path) -> u64 {
+fn chunk_bytes(data: &Path) -> u64 {
     // Directories that upkeep removes meanwhile make it fail.
     let said = wait::until("a look at all chunks", COLLECTED, || {
         let du =
