@@ -1,5 +1,6 @@
 //! All record bytes: `version (1) | payload | CRC32C (4, little-endian, over what is before it)`.
 //! The payload is bincode's standard format, with a limit, so that a corrupt length cannot allocate.
+//! What can be encoded can be decoded.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,6 +12,9 @@ use crate::types::limits::{ENTRY_MAX, MESSAGE_MAX, RECORD_MAX};
 /// The format this build writes. Readers accept this one and those before it.
 pub const FORMAT: u8 = 1;
 const OVERHEAD: usize = 5;
+/// What bincode's limit counts for one stored byte, at most: a number that is stored in one byte
+/// counts with its size in memory, and none is larger than a `u128`.
+const COUNTED_MAX: usize = 16;
 
 /// Encodes a record of the table.
 ///
@@ -25,7 +29,7 @@ pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Damaged`] when checksum, version or form are wrong.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    open::<T, RECORD_MAX>(bytes)
+    open::<T, RECORD_MAX, { RECORD_MAX * COUNTED_MAX }>(bytes)
 }
 
 /// As [`encode`], for what goes into the log: up to `ENTRY_MAX`.
@@ -35,7 +39,7 @@ pub fn encode_entry<T: Serialize>(entry: &T) -> Result<Vec<u8>> {
 
 /// As [`decode`], for what comes from the log.
 pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    open::<T, ENTRY_MAX>(bytes)
+    open::<T, ENTRY_MAX, { ENTRY_MAX * COUNTED_MAX }>(bytes)
 }
 
 /// As [`encode`], for messages between nodes: up to `MESSAGE_MAX`.
@@ -45,7 +49,7 @@ pub fn encode_message<T: Serialize>(message: &T) -> Result<Vec<u8>> {
 
 /// As [`decode`], for messages between nodes.
 pub fn decode_message<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    open::<T, MESSAGE_MAX>(bytes)
+    open::<T, MESSAGE_MAX, { MESSAGE_MAX * COUNTED_MAX }>(bytes)
 }
 
 /// Bytes that `value` takes within an entry; `None` when it takes more than an entry may have.
@@ -82,7 +86,14 @@ fn seal<T: Serialize, const LIMIT: usize>(value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn open<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T> {
+/// `COUNTED`: `LIMIT` as bincode counts, [`COUNTED_MAX`] times as much.
+fn open<T, const LIMIT: usize, const COUNTED: usize>(bytes: &[u8]) -> Result<T>
+where
+    T: DeserializeOwned,
+{
+    if bytes.len() > LIMIT {
+        return Err(Error::damaged(format!("a record is larger than {LIMIT} bytes")));
+    }
     let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
         return Err(Error::damaged("a record is too short"));
     };
@@ -92,7 +103,7 @@ fn open<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T> {
     if body[0] != FORMAT {
         return Err(Error::damaged(format!("a record has format {}, not {FORMAT}", body[0])));
     }
-    let config = bincode::config::standard().with_limit::<LIMIT>();
+    let config = bincode::config::standard().with_limit::<COUNTED>();
     match bincode::serde::decode_from_slice(&body[1..], config) {
         Ok((value, used)) if used == body.len() - 1 => Ok(value),
         Ok(_) => Err(Error::damaged("a record has bytes left over")),
@@ -113,6 +124,17 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(matches!(decode::<(u64, String)>(&bad), Err(Error::Damaged(_))), "bit {bit}");
         }
+    }
+
+    /// bincode's limit counts a number by its size in memory: records of many small ones were
+    /// written and could not be read again.
+    #[test]
+    fn what_is_encoded_can_be_decoded() {
+        let numbers = vec![1u128; RECORD_MAX - 16];
+        assert_eq!(decode::<Vec<u128>>(&encode(&numbers).unwrap()).unwrap(), numbers);
+        let pairs = vec![(vec![7u8], Vec::<u8>::new()); RECORD_MAX / 3 - 8];
+        assert_eq!(decode::<Vec<(Vec<u8>, Vec<u8>)>>(&encode(&pairs).unwrap()).unwrap(), pairs);
+        assert!(matches!(encode(&vec![1u128; RECORD_MAX]), Err(Error::InvalidArgument(_))));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub const XATTR_VALUE_MAX: usize = 48 << 10;
 pub const XATTR_NAMES_MAX: usize = 64 << 10;
 /// Bytes of data kept in the inode record itself instead of in a chunk.
 pub const INLINE_MAX: usize = 16 << 10;
+/// Bytes of an entity tag that an upload gives its object.
+pub const ETAG_MAX: usize = 256;
 /// Largest record of metadata, key and value (sled writes larger ones to unsynced blobs).
 pub const RECORD_MAX: usize = 64 << 10;
 /// Largest log entry.

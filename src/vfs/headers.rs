@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::types::Acl;
-use crate::types::limits::XATTR_NAME_MAX;
+use crate::types::limits::{RECORD_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX};
 
 const HEADER: &str = "user.s3.header.";
 const META: &str = "user.s3.meta.";
@@ -13,6 +13,12 @@ pub(super) const TAG: &str = "user.s3.tag.";
 pub(super) const ACL: &[u8] = b"user.s3.acl";
 /// Bytes of all names and values of user metadata; S3's own limit.
 const META_MAX: usize = 2048;
+/// Bytes of all names and values that an object, or an upload's record, keeps: one is as large as
+/// all may be.
+const ALL_MAX: usize = XATTR_VALUE_MAX;
+
+// The two lengths of a name and a value, one or three bytes each, are less than a quarter of both.
+const _: () = assert!(TAG.len() >= 12 && ALL_MAX + ALL_MAX / 4 + 1024 < RECORD_MAX);
 
 /// Headers, user metadata and tags of one object, each by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +36,8 @@ type Xattr = (Vec<u8>, Vec<u8>);
 
 impl ObjectHeaders {
     /// # Errors
-    /// [`Error::AttributeTooLarge`] beyond 2 KiB of metadata, or names beyond an attribute's.
+    /// [`Error::AttributeTooLarge`] beyond 2 KiB of metadata or 48 KiB of all there is, or names
+    /// beyond an attribute's.
     /// `own_list`: the access list without one.
     pub(super) fn to_xattrs(&self, own_list: Option<&Acl>) -> Result<Vec<Xattr>> {
         let bytes: usize = self.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -42,7 +49,8 @@ impl ObjectHeaders {
         xattrs.extend(pairs(TAG, &self.tags)?);
         let acl = self.acl.as_ref().or(own_list);
         xattrs.extend(acl.map(|acl| (ACL.to_vec(), acl.to_string().into_bytes())));
-        Ok(xattrs)
+        let all: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if all > ALL_MAX { Err(Error::AttributeTooLarge) } else { Ok(xattrs) }
     }
 
     pub(super) fn from_xattrs(xattrs: impl IntoIterator<Item = Xattr>) -> Self {
@@ -98,6 +106,11 @@ mod tests {
         assert_eq!(ObjectHeaders::from_xattrs(xattrs), headers);
         let long = ObjectHeaders {
             meta: BTreeMap::from([("k".into(), "v".repeat(META_MAX))]),
+            ..ObjectHeaders::default()
+        };
+        assert!(matches!(long.to_xattrs(None), Err(Error::AttributeTooLarge)));
+        let long = ObjectHeaders {
+            standard: BTreeMap::from([("content-type".into(), "v".repeat(ALL_MAX))]),
             ..ObjectHeaders::default()
         };
         assert!(matches!(long.to_xattrs(None), Err(Error::AttributeTooLarge)));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::state::Step;
+use super::state::{Step, encode};
 use crate::error::{Error, Result};
 use crate::meta::kv::{KvRead, KvTxn};
 use crate::meta::mutation::{NewChunk, Refusal};
@@ -112,13 +112,13 @@ impl Ledger {
 
     /// Writes what changed, with what the placement makes of it; a chunk without references becomes
     /// garbage, one with any is none.
-    pub fn store(self, txn: &mut dyn KvTxn, placement: &Placement) -> Result<()> {
+    pub fn store(self, txn: &mut dyn KvTxn, placement: &Placement) -> Step<()> {
         for (id, mut account) in self.accounts {
             placement.note(id, &mut account.record);
             if account.stored.as_ref() == Some(&account.record) {
                 continue;
             }
-            txn.put(keys::chunk(id), codec::encode(&account.record)?);
+            txn.put(keys::chunk(id), encode(&account.record)?);
             store_errands(txn, id, account.stored.as_ref(), &account.record)?;
             let was_garbage = account.stored.is_some_and(|stored| stored.references == 0);
             match (was_garbage, account.record.references == 0) {
@@ -137,14 +137,14 @@ fn store_errands(
     id: ChunkId,
     before: Option<&ChunkRecord>,
     after: &ChunkRecord,
-) -> Result<()> {
+) -> Step<()> {
     let (old, new) = (before.map(errands).unwrap_or_default(), errands(after));
     for node in old.keys().filter(|node| !new.contains_key(node)) {
         txn.delete(keys::errand(*node, id));
     }
     for (node, errand) in &new {
         if old.get(node) != Some(errand) {
-            txn.put(keys::errand(*node, id), codec::encode(errand)?);
+            txn.put(keys::errand(*node, id), encode(errand)?);
         }
     }
     Ok(())

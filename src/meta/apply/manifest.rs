@@ -2,7 +2,7 @@
 
 use super::slots::{self, Delta};
 use super::state::{State, Step, require};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::meta::mutation::Refusal;
 use crate::meta::record::{Piece, Slot};
 use crate::meta::{codec, keys};
@@ -31,7 +31,7 @@ pub fn slots_of(
     first: u64,
     last: u64,
     limit: usize,
-) -> Result<Vec<(u64, Slot)>> {
+) -> Step<Vec<(u64, Slot)>> {
     state.store_slots()?;
     let (from, all) = keys::slots(content, first);
     let to = last.checked_add(1).map_or(all, |end| keys::slot(content, end));

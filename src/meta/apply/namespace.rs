@@ -195,7 +195,7 @@ pub fn lose(directory: &mut Inode, kind: FileKind, at: Timestamp) -> Result<()> 
     Ok(())
 }
 
-pub fn put_directory(state: &mut State<'_>, ino: Ino, directory: &Inode) -> Result<()> {
+pub fn put_directory(state: &mut State<'_>, ino: Ino, directory: &Inode) -> Step<()> {
     state.tell(Change::Attributes(ino));
     state.put_inode(ino, directory)
 }

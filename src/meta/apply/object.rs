@@ -11,11 +11,14 @@ use crate::meta::object::{
     Chosen, Condition, DeleteObject, Expected, ObjectBody, ObjectPath, PutObject, S3_XATTRS, Sums,
 };
 use crate::meta::record::{Body, Dirent, Inode};
-use crate::types::limits::INLINE_MAX;
+use crate::types::limits::{ETAG_MAX, INLINE_MAX, RECORD_MAX};
 use crate::types::{FileKind, FileName, Ino, Mode, Timestamp};
 
 /// A replaced file keeps its access ACL, as it keeps its mode.
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+
+// The outcome of a put has two inodes.
+const _: () = assert!(2 * (INLINE_MAX + ETAG_MAX + 1024) < RECORD_MAX);
 
 pub fn put(state: &mut State<'_>, put: &PutObject) -> Step<Outcome> {
     let Some((name, parents)) = put.path.names.split_last() else {
@@ -177,6 +180,8 @@ fn fill(state: &mut State<'_>, ino: Ino, inode: &mut Inode, body: &ObjectBody) -
 
 /// Version, times, tag, sums and attributes of what was put.
 fn finish(state: &mut State<'_>, ino: Ino, mut inode: Inode, put: &PutObject) -> Step<Outcome> {
+    let short = put.etag.as_ref().is_none_or(|etag| etag.len() <= ETAG_MAX);
+    require(short, Refusal::Malformed)?;
     inode.version += 1;
     inode.etag.clone_from(&put.etag);
     (inode.committed_at, inode.mtime, inode.ctime) = (put.at, put.at, put.at);

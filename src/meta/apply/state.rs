@@ -82,10 +82,10 @@ impl<'a> State<'a> {
     }
 
     /// Writes what is still open; returns what to tell.
-    pub fn finish(mut self) -> Result<Vec<Change>> {
+    pub fn finish(mut self) -> Step<Vec<Change>> {
         self.store_slots()?;
         if self.superblock != self.stored_superblock {
-            let bytes = codec::encode(&self.superblock)?;
+            let bytes = encode(&self.superblock)?;
             self.txn.put(keys::SUPERBLOCK.to_vec(), bytes);
         }
         if !self.ledger.is_empty() {
@@ -104,7 +104,7 @@ impl<'a> State<'a> {
         Ok(self.placement.insert(placement))
     }
 
-    pub fn set_placement(&mut self, placement: Placement) -> Result<()> {
+    pub fn set_placement(&mut self, placement: Placement) -> Step<()> {
         self.put(keys::PLACEMENT.to_vec(), &placement)?;
         self.placement = Some(placement);
         Ok(())
@@ -118,8 +118,10 @@ impl<'a> State<'a> {
         read(&*self.txn, key)
     }
 
-    pub fn put<T: Serialize>(&mut self, key: Vec<u8>, record: &T) -> Result<()> {
-        self.txn.put(key, codec::encode(record)?);
+    /// # Errors
+    /// As [`encode`].
+    pub fn put<T: Serialize>(&mut self, key: Vec<u8>, record: &T) -> Step<()> {
+        self.txn.put(key, encode(record)?);
         Ok(())
     }
 
@@ -189,7 +191,7 @@ impl State<'_> {
         Ok(inode)
     }
 
-    pub fn put_inode(&mut self, ino: Ino, inode: &Inode) -> Result<()> {
+    pub fn put_inode(&mut self, ino: Ino, inode: &Inode) -> Step<()> {
         self.put(keys::inode(ino), inode)
     }
 
@@ -201,7 +203,7 @@ impl State<'_> {
         }
     }
 
-    pub fn put_dirent(&mut self, parent: Ino, name: &FileName, dirent: Dirent) -> Result<()> {
+    pub fn put_dirent(&mut self, parent: Ino, name: &FileName, dirent: Dirent) -> Step<()> {
         self.tell(Change::Entry { parent, name: name.clone() });
         self.put(dirent_key(parent, name, dirent.kind), &dirent)
     }
@@ -249,7 +251,7 @@ impl State<'_> {
 /// Slots and chunks.
 impl State<'_> {
     /// A slot to be changed in place. Scans see it after [`Self::store_slots`].
-    pub fn open_slot(&mut self, content: ContentId, number: u64) -> Result<&mut Slot> {
+    pub fn open_slot(&mut self, content: ContentId, number: u64) -> Step<&mut Slot> {
         if self.open_slots.len() >= OPEN_SLOTS_MAX {
             self.store_slots()?;
         }
@@ -263,13 +265,13 @@ impl State<'_> {
     }
 
     /// Writes the open slots; one without pieces goes.
-    pub fn store_slots(&mut self) -> Result<()> {
+    pub fn store_slots(&mut self) -> Step<()> {
         for ((content, number), slot) in std::mem::take(&mut self.open_slots) {
             let key = keys::slot(content, number);
             if slot.pieces.is_empty() {
                 self.txn.delete(key);
             } else {
-                self.txn.put(key, codec::encode(&slot)?);
+                self.txn.put(key, encode(&slot)?);
             }
         }
         Ok(())
@@ -312,6 +314,13 @@ impl State<'_> {
         self.superblock.data_bytes = delta.balance(self.superblock.data_bytes)?;
         Ok(())
     }
+}
+
+/// # Errors
+/// [`Refusal::Malformed`] for a record that has no room: what was asked for is too large, on each
+/// node alike. It must not stop them.
+pub fn encode<T: Serialize>(record: &T) -> Step<Vec<u8>> {
+    codec::encode(record).map_err(|_| Refusal::Malformed.into())
 }
 
 fn dirent_key(parent: Ino, name: &FileName, kind: FileKind) -> Vec<u8> {

@@ -2,10 +2,10 @@
 
 use super::copies::{is_relaxed, require_taken};
 use super::state::{State, Step, require};
-use super::{manifest, object};
+use super::{manifest, object, xattrs};
 use crate::meta::keys;
 use crate::meta::mutation::{Outcome, Refusal};
-use crate::meta::object::{Part, PutObject, Upload, UploadRef};
+use crate::meta::object::{Part, PutObject, S3_XATTRS, Upload, UploadRef};
 use crate::meta::record::Staged;
 use crate::types::{ContentId, Ino};
 
@@ -24,6 +24,11 @@ pub fn create(state: &mut State<'_>, upload: &UploadRef, record: &Upload) -> Ste
     require(state.is_marked(&keys::bucket(upload.bucket))?, Refusal::NotFound)?;
     let named = (1..=KEY_MAX).contains(&upload.key.len()) && !upload.key.contains('\0');
     require(named && upload.id.session == state.session, Refusal::Malformed)?;
+    for (name, value) in &record.xattrs {
+        // The object takes them when its parts are there: too late to say no.
+        require(name.starts_with(S3_XATTRS), Refusal::Malformed)?;
+        xattrs::require_fitting(name, value)?;
+    }
     let unused = state.keys(&keys::parts(upload.id, 0), 1)?.is_empty()
         && !state.is_marked(&keys::ended_upload(upload.id))?;
     require(unused && !state.is_marked(&key(upload))?, Refusal::AlreadyExists)?;

@@ -51,8 +51,7 @@ pub fn exchange(
 
 /// Puts one attribute, new or not.
 pub fn insert(state: &mut State<'_>, ino: Ino, name: &[u8], value: &[u8]) -> Step<()> {
-    let named = (1..=XATTR_NAME_MAX).contains(&name.len()) && !name.contains(&0);
-    require(named && value.len() <= XATTR_VALUE_MAX, Refusal::Malformed)?;
+    require_fitting(name, value)?;
     let key = keys::xattr(ino, name);
     if !state.is_marked(&key)? {
         let prefix = keys::xattr(ino, b"").len();
@@ -62,6 +61,13 @@ pub fn insert(state: &mut State<'_>, ino: Ino, name: &[u8], value: &[u8]) -> Ste
     }
     state.put(key, &value)?;
     Ok(())
+}
+
+/// # Errors
+/// [`Refusal::Malformed`] for what no inode can have.
+pub fn require_fitting(name: &[u8], value: &[u8]) -> Step<()> {
+    let named = (1..=XATTR_NAME_MAX).contains(&name.len()) && !name.contains(&0);
+    require(named && value.len() <= XATTR_VALUE_MAX, Refusal::Malformed)
 }
 
 pub fn remove(state: &mut State<'_>, ino: Ino, name: &[u8], at: Timestamp) -> Step<Outcome> {

@@ -4,13 +4,17 @@
 use super::moves::Random;
 use super::write::with_manifest;
 use super::{Bench, SLOT, file_name};
+use crate::meta::Outcome;
 use crate::meta::mutation::{
-    Commit, Loss, Make, Mutation, NewChunk, Rename, RenameMode, SetAttr, SetXattr, WriteOp,
-    XattrMode,
+    Commit, Loss, Make, Mutation, NewChunk, Refusal, Rename, RenameMode, SetAttr, SetXattr,
+    WriteOp, XattrMode,
+};
+use crate::meta::object::{
+    Chosen, Condition, ObjectBody, ObjectPath, Part, PutObject, Sums, Upload, UploadRef,
 };
 use crate::meta::record::{NodeRecord, NodeState, Piece};
 use crate::types::limits::{FILE_SIZE_MAX, INLINE_MAX};
-use crate::types::{ChunkId, ContentId, FileKind, Ino, Mode, SessionId, Timestamp};
+use crate::types::{ChecksumKind, ChunkId, ContentId, FileKind, Ino, Mode, SessionId, Timestamp};
 
 struct Wild {
     random: Random,
@@ -135,10 +139,64 @@ impl Wild {
         }
     }
 
+    /// Up to 280 KiB: few large attributes, or very many small ones.
+    fn xattrs(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let sizes = [(1, 1), (1, 70_000), (4, 70_000), (90, 700), (1700, 1), (2900, 1), (3000, 9)];
+        let (count, len) = self.random.pick(&sizes).unwrap();
+        let name = |n: usize| format!("user.s3.meta.{n:04}").into_bytes();
+        (0..count).map(|n| (name(n), vec![b'v'; len])).collect()
+    }
+
+    fn text(&mut self) -> String {
+        let lengths = [0, 32, 256, 257, 20_000, 32_000, 64_000, 65_500, 70_000];
+        "x".repeat(self.random.pick(&lengths).unwrap())
+    }
+
+    fn sums(&mut self) -> Sums {
+        let checksums = vec![(ChecksumKind::Sha256, self.text())];
+        let parts = vec![(self.number(), 1); self.random.below(9000) as usize];
+        let part_sums = self.text().into_bytes();
+        Sums { version: self.number(), checksums, composite: true, parts, part_sums }
+    }
+
+    fn put(&mut self, bucket: Ino) -> PutObject {
+        PutObject {
+            body: match self.random.below(2) {
+                0 => ObjectBody::Inline(vec![1; INLINE_MAX]),
+                _ => ObjectBody::Staged { content: self.content(), size: self.number() },
+            },
+            etag: Some(self.text()),
+            sums: if self.random.percent(50) { Sums::default() } else { self.sums() },
+            xattrs: if self.random.percent(50) { Vec::new() } else { self.xattrs() },
+            ..put(bucket)
+        }
+    }
+
+    fn about_objects(&mut self, bucket: Ino) -> Mutation {
+        let key = "k".repeat(self.random.pick(&[1, 2, 1024, 1025]).unwrap());
+        let upload = UploadRef { bucket, key, id: self.content() };
+        let (xattrs, stored_at, etag) = (self.xattrs(), self.time(), self.text());
+        match self.random.below(4) {
+            0 => {
+                let (checksum, started_at) = (None, stored_at);
+                let record = Upload { xattrs, checksum, uid: 1, gid: 2, started_at };
+                Mutation::CreateUpload { upload, record }
+            }
+            1 => {
+                let checksums = vec![(ChecksumKind::Sha256, self.text())];
+                let part = Part { content: None, size: 0, etag, checksums, stored_at };
+                Mutation::PutPart { upload, number: 1, part }
+            }
+            2 => Mutation::CompleteUpload { upload, put: Box::new(self.put(bucket)) },
+            _ => Mutation::PutObject(Box::new(self.put(bucket))),
+        }
+    }
+
     fn mutation(&mut self) -> Mutation {
         let (ino, at, session) = (self.ino(), self.time(), self.id().0);
         let content = self.content();
-        match self.random.below(15) {
+        match self.random.below(18) {
+            15..18 => self.about_objects(ino),
             12 => self.about_nodes(),
             13 | 14 => self.about_copies(),
             0..4 => Mutation::Commit(Commit {
@@ -245,9 +303,64 @@ fn no_request_stops_the_node() {
         for _ in 0..60 {
             let mutation = wild.mutation();
             let outcome = bench.propose(mutation);
-            done += u32::from(!matches!(outcome, crate::meta::Outcome::Refused(_)));
+            done += u32::from(!matches!(outcome, Outcome::Refused(_)));
             bench.check();
         }
     }
     assert!(done > 500, "only {done} were done");
+}
+
+fn put(bucket: Ino) -> PutObject {
+    PutObject {
+        path: ObjectPath { bucket, names: vec![file_name("k")], is_directory: false },
+        body: ObjectBody::Inline(Vec::new()),
+        etag: None,
+        sums: Sums::default(),
+        xattrs: Vec::new(),
+        uid: 1,
+        gid: 2,
+        mode: Mode::new(0o644),
+        directory_mode: Mode::new(0o755),
+        chosen: Chosen::default(),
+        condition: Condition::Always,
+        held: false,
+        at: Timestamp { seconds: 1, nanos: 1 },
+    }
+}
+
+/// Kept headers that together had no room in a record stopped every node, for good: each replay
+/// came to the same entry.
+#[test]
+fn uploads_without_room_are_refused_and_others_can_be_read() {
+    let (mut bench, bucket) = Bench::new();
+    let mut create = |count: usize, len: usize| {
+        let upload = UploadRef { bucket, key: "k".into(), id: bench.next_content() };
+        let name = |n: usize| format!("user.s3.header.{n:04}").into_bytes();
+        let xattrs = (0..count).map(|n| (name(n), vec![b'v'; len])).collect();
+        let started_at = bench.now();
+        let record = Upload { xattrs, checksum: None, uid: 1, gid: 2, started_at };
+        let outcome = bench.propose(Mutation::CreateUpload { upload, record });
+        bench.check();
+        outcome
+    };
+    for (count, len) in [(1, 70_000), (1, 49_153), (2, 40_000), (90, 800), (5000, 1)] {
+        assert_eq!(create(count, len), Outcome::Refused(Refusal::Malformed), "{count} of {len}");
+    }
+    for (count, len) in [(1, 49_152), (2, 30_000), (80, 700), (2900, 1)] {
+        assert_eq!(create(count, len), Outcome::Done, "{count} of {len}");
+    }
+}
+
+/// The outcome of a put names the replaced object too: two large tags had no room in it.
+#[test]
+fn tags_without_room_are_refused() {
+    let (mut bench, bucket) = Bench::new();
+    let tagged = |len| Some("x".repeat(len));
+    for len in [257, 40_000, 40_000, 65_400, 70_000] {
+        let put = PutObject { etag: tagged(len), ..put(bucket) };
+        bench.refused(Mutation::PutObject(Box::new(put)), Refusal::Malformed);
+    }
+    let longest = PutObject { etag: tagged(256), ..put(bucket) };
+    assert!(matches!(bench.propose(Mutation::PutObject(Box::new(longest))), Outcome::Put { .. }));
+    bench.check();
 }
