@@ -48,6 +48,8 @@ struct State {
     /// Names added so far, and those of them that are durable.
     added: u64,
     durable: u64,
+    /// The first failed sync. What it should have synced is lost, whatever later ones say.
+    failed: Option<(io::ErrorKind, String)>,
 }
 
 impl Names {
@@ -70,6 +72,9 @@ impl Names {
     }
 
     /// Makes all names durable that were added before the call.
+    ///
+    /// # Errors
+    /// That a sync failed, now or before: for all who waited for it, too.
     pub fn sync(&self, disk: &dyn Disk) -> io::Result<()> {
         let wanted = self.state.lock().added;
         let _turn = self.turn.lock();
@@ -78,17 +83,22 @@ impl Names {
             if state.durable >= wanted {
                 return Ok(());
             }
+            if let Some((kind, what)) = &state.failed {
+                return Err(io::Error::new(*kind, what.clone()));
+            }
             (std::mem::take(&mut state.dirty), state.added)
         };
-        for dir in dirty {
-            match disk.sync_dir(&dir) {
-                // Removed because it was empty: its names are gone with it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result?,
-            }
+        let synced = dirty.iter().try_for_each(|dir| match disk.sync_dir(dir) {
+            // Removed because it was empty: its names are gone with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        });
+        let mut state = self.state.lock();
+        match &synced {
+            Ok(()) => state.durable = added,
+            Err(error) => state.failed = Some((error.kind(), error.to_string())),
         }
-        self.state.lock().durable = added;
-        Ok(())
+        synced
     }
 
     /// Removes the directories of `id` if they are empty and not in use.

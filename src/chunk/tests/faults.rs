@@ -1,11 +1,29 @@
 //! Flipped bits, full disks, failing calls and failing syncs.
 
 use super::*;
-use crate::chunk::names::chunk_path;
+use crate::chunk::names::{Names, chunk_path};
 use crate::env::Disk;
 
 fn path(id: ChunkId) -> PathBuf {
     chunk_path(Path::new(ROOT), id)
+}
+
+/// Whoever waited while another synced found nothing left to be synced after the failure, and
+/// acknowledged names that were never on disk.
+#[test]
+fn names_stay_unsynced_for_all_who_wait_for_a_sync_that_fails() {
+    let disk = disk();
+    let names = Names::new(PathBuf::from(ROOT));
+    [id(1, 1), id(1, 2)].into_iter().for_each(|id| {
+        disk.create_dir_all(path(id).parent().unwrap()).unwrap();
+        names.add(id);
+    });
+    disk.fail_sync(1);
+    // By turns, as those who wait come to it.
+    for _ in 0..2 {
+        let failed = names.sync(&disk).unwrap_err();
+        assert_eq!(failed.kind(), std::io::Error::from_raw_os_error(libc::EIO).kind());
+    }
 }
 
 #[test]
