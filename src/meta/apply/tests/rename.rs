@@ -131,6 +131,22 @@ fn a_directory_does_not_move_below_itself() {
     assert_eq!(moved(&mut bench, (bucket, "a"), (c, "a")), Outcome::Done);
 }
 
+/// Very many nested directories were taken for parents that run in a circle, which stopped every
+/// node for good.
+#[test]
+fn a_directory_cannot_move_too_deep() {
+    let (mut bench, bucket) = Bench::new();
+    bench.mkdir(bucket, "moved");
+    let mut deep = bucket;
+    for _ in 0..300 {
+        deep = bench.mkdir(deep, "d");
+    }
+    refused(&mut bench, (bucket, "moved"), (deep, "x"), Refusal::TooMuch);
+    bench.create(bucket, "file");
+    assert_eq!(moved(&mut bench, (bucket, "file"), (deep, "x")), Outcome::Done);
+    bench.check();
+}
+
 #[test]
 fn two_names_of_one_file_both_stay() {
     let (mut bench, bucket) = Bench::new();
