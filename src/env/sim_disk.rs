@@ -230,7 +230,10 @@ impl Disk for SimDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let (machine, fails) = self.sync_call()?;
         match fails {
-            true => Err(broken()),
+            true => {
+                machine.tree.lose_names(path);
+                Err(broken())
+            }
             false if machine.faults.lies_about(path) => Ok(()),
             false => machine.tree.sync_dir(path),
         }

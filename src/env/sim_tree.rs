@@ -162,6 +162,13 @@ impl SimTree {
         Ok(())
     }
 
+    /// What a failed sync leaves: names that are there, and never get on the disk.
+    pub fn lose_names(&self, path: &Path) {
+        if let Ok(dir) = self.dir(path) {
+            dir.lock().pending.clear();
+        }
+    }
+
     /// The tree after a power cut: of each directory the synced names and any later change.
     pub fn after_power_cut(&self, seeded: &mut Seeded) -> SimTree {
         let root = dir_after_power_cut(&self.root, seeded, &mut HashMap::new());

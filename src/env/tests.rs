@@ -267,6 +267,22 @@ fn faults_come_when_they_are_due() {
     assert_eq!(disk.syncs(), 5);
 }
 
+/// As with a file's bytes: a later sync says nothing about what an earlier one failed to sync.
+#[test]
+fn names_whose_sync_failed_are_gone_after_a_power_cut() {
+    for seed in 0..20 {
+        let disk = with_synced_file();
+        let dir = Path::new("/d");
+        disk.open(&dir.join("new"), Access::Create, false).unwrap();
+        disk.fail_sync(1);
+        assert_eq!(kind(disk.sync_dir(dir)), broken_kind());
+        disk.sync_dir(dir).unwrap();
+        assert_eq!(listed(&disk, dir).len(), 2);
+        let after = disk.crash(seed);
+        assert_eq!(listed(&after, dir), [("file".into(), false, 4096)], "seed {seed}");
+    }
+}
+
 #[test]
 fn direct_files_insist_on_alignment() {
     let disk = with_synced_file();
