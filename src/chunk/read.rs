@@ -25,7 +25,7 @@ pub fn open(disk: &dyn Disk, root: &Path, id: ChunkId) -> Result<OpenChunk> {
         return Err(of_chunk(id, Error::damaged("unfinished: an odd size")));
     }
     let mut end = AlignedBuf::zeroed((len - start) as usize);
-    let read = file.read_at(&mut end, start).map_err(failed)?;
+    let read = file.read_at(&mut end, start).map_err(|error| of_chunk(id, unreadable(error)))?;
     end.truncate(read);
     let footer = Footer::decode(&end, len).map_err(|error| of_chunk(id, error))?;
     if footer.info.header.id != id {
@@ -40,7 +40,7 @@ pub fn load(disk: &dyn Disk, root: &Path, id: ChunkId) -> Result<SealedChunk> {
     let chunk = open(disk, root, id)?;
     let mut bytes = AlignedBuf::zeroed(chunk.footer.file_len() as usize);
     let read = chunk.file.read_at(&mut bytes, 0);
-    let read = read.map_err(|error| chunk_io("reading", id, error))?;
+    let read = read.map_err(|error| of_chunk(id, unreadable(error)))?;
     bytes.truncate(read);
     SealedChunk::from_file(bytes).map_err(|error| of_chunk(id, error))
 }
@@ -103,7 +103,7 @@ pub(super) fn fill(
     let len = (end - start).next_multiple_of(CRC_BLOCK).min(WINDOW).min(data_len - start);
     let window = &mut window[..len];
     let read = chunk.file.read_at(window, start as u64);
-    let read = read.map_err(|error| Error::io("reading", error))?;
+    let read = read.map_err(unreadable)?;
     if read < len {
         return Err(Error::damaged(format!("the file ends at {}", start + read)));
     }
@@ -115,6 +115,18 @@ pub(super) fn fill(
         }
     }
     Ok(len)
+}
+
+/// A file that the disk cannot read is as bad as one with wrong bytes: another node's copy takes
+/// its place. Reads past the page cache tell of a bad sector by ENODATA, and of one that fails the
+/// drive's own checksum by EILSEQ (`blk_errors` in Linux' block/blk-core.c), others by EIO.
+fn unreadable(error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EIO | libc::ENODATA | libc::EILSEQ) => {
+            Error::damaged(format!("the disk cannot read it: {error}"))
+        }
+        _ => Error::io("reading", error),
+    }
 }
 
 /// Says which chunk an error is about.

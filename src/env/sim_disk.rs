@@ -1,6 +1,7 @@
 //! A disk in memory whose power can be cut.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -86,6 +87,14 @@ impl SimDisk {
         let file = self.machine.lock().tree.file(path)?;
         let flipped = file.lock().flip(bit);
         if flipped { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Reads of the file that touch `range` (bytes) fail with EIO from now on, under whatever name
+    /// it has. A file made in its place can be read.
+    pub fn unreadable(&self, path: &Path, range: Range<u64>) -> io::Result<()> {
+        let file = self.machine.lock().tree.file(path)?;
+        file.lock().lose(range);
+        Ok(())
     }
 
     /// The `n`th call from now, from 1, fails with EIO and does nothing.
@@ -280,7 +289,11 @@ impl DiskFile for Handle {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.check(buf, offset)?;
         let _machine = self.disk.call()?;
-        Ok(self.file.lock().read(buf, offset))
+        let file = self.file.lock();
+        if file.is_lost(offset, buf.len() as u64) {
+            return Err(broken());
+        }
+        Ok(file.read(buf, offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! One file of the simulated disk: what reads show, and what a power cut may leave.
 
+use std::ops::Range;
+
 use super::seeded::Seeded;
 
 /// What a disk writes at once.
@@ -17,6 +19,8 @@ pub struct SimFile {
     pending: Vec<Change>,
     /// Bytes of space the file takes.
     allocated: u64,
+    /// Bytes that the disk cannot read any more.
+    unreadable: Vec<Range<u64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +49,16 @@ impl SimFile {
     /// Bytes of space after a write or allocation up to `end`.
     pub fn allocated_with(&self, end: u64) -> u64 {
         self.allocated.max(end.next_multiple_of(PAGE))
+    }
+
+    pub fn lose(&mut self, range: Range<u64>) {
+        self.unreadable.push(range);
+    }
+
+    /// Whether the disk has lost some of `len` bytes from `offset`.
+    pub fn is_lost(&self, offset: u64, len: u64) -> bool {
+        let end = offset.saturating_add(len);
+        self.unreadable.iter().any(|lost| lost.start < end && offset < lost.end)
     }
 
     pub fn read(&self, buf: &mut [u8], offset: u64) -> usize {
@@ -115,7 +129,8 @@ impl SimFile {
         }
         image.resize(len, 0);
         let allocated = (len as u64).next_multiple_of(PAGE);
-        SimFile { live: image.clone(), durable: image, pending: Vec::new(), allocated }
+        let unreadable = self.unreadable.clone();
+        SimFile { live: image.clone(), durable: image, pending: Vec::new(), allocated, unreadable }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bucketfs::env::Disk;
 use bucketfs::error::Error;
 use bucketfs::meta::NodeState;
 use bucketfs::types::{BucketName, ByteRange, ChunkId, ObjectKey};
@@ -155,6 +156,44 @@ fn bad_copies_are_read_elsewhere_and_mended() {
         assert_eq!(counts.mended, 2);
         assert!(cluster.read(0, "f").await.unwrap() == data(1));
         assert_eq!(cluster.nodes[0].copies.counts().read_elsewhere, counts.read_elsewhere);
+    });
+}
+
+/// A file that the disk cannot read is made again like a bad one; one that cannot be set aside
+/// neither is forgotten nor holds up what else there is to do.
+#[test]
+fn unreadable_copies_are_mended_and_hold_up_nothing() {
+    runtime().block_on(async {
+        let cluster = Cluster::new(3).await;
+        cluster.write(0, "f", &data(1)).await.unwrap();
+        cluster.settle().await;
+        let ids: Vec<_> = cluster.chunks().into_keys().collect();
+        let node = &cluster.nodes[0];
+        for id in [ids[0], ids[1]] {
+            node.disk.unreadable(&path(id), 4096..4608).unwrap();
+        }
+        let in_the_way = PathBuf::from(format!("/chunks/quarantine/{}", ids[0]));
+        node.disk.create_dir_all(&in_the_way).unwrap();
+        assert!(cluster.read(0, "f").await.unwrap() == data(1));
+        let listed: Vec<_> = node.chunks.damaged().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(listed, [ids[0], ids[1]]);
+        node.chunks.delete(ids[2]).unwrap();
+        node.copies.suspect(ids[2]);
+        node.repair.round().await.unwrap();
+        assert_eq!(node.copies.counts().mended, 2);
+        cluster.settle().await;
+        for id in [ids[1], ids[2]] {
+            node.chunks.verify(id).unwrap();
+        }
+        node.disk.remove_dir(&in_the_way).unwrap();
+        node.repair.round().await.unwrap();
+        assert_eq!(node.copies.counts().mended, 3);
+        cluster.settle().await;
+        cluster.assert_whole();
+        let elsewhere = node.copies.counts().read_elsewhere;
+        assert!(cluster.read(0, "f").await.unwrap() == data(1));
+        assert_eq!(node.copies.counts().read_elsewhere, elsewhere);
+        assert!(node.chunks.damaged().is_empty());
     });
 }
 

@@ -158,8 +158,26 @@ fn a_failing_call_fails_one_read() {
         check(&store, id(1, 1), 70_000).unwrap();
         // Forget the open file, so that each call of opening and reading has its turn.
         disk.fail_call(1);
-        assert!(matches!(read(&store, id(1, 1), 0, 1), Err(Error::Io { .. })));
+        assert!(matches!(read(&store, id(1, 1), 0, 1), Err(Error::Damaged(_))));
     }
+}
+
+/// What the disk cannot read is as bad as wrong bytes, and told as such.
+#[test]
+fn an_unreadable_range_is_damage() {
+    let disk = disk();
+    let store = open(&disk).unwrap();
+    write(&store, id(1, 1), 200_000).unwrap();
+    disk.unreadable(&path(id(1, 1)), 70_000..70_512).unwrap();
+    read(&store, id(1, 1), 0, 65_536).unwrap();
+    assert!(store.damaged().is_empty());
+    assert!(matches!(read(&store, id(1, 1), 65_536, 1), Err(Error::Damaged(_))));
+    assert!(matches!(store.load(id(1, 1)), Err(Error::Damaged(_))));
+    assert!(matches!(store.verify(id(1, 1)), Err(Error::Damaged(_))));
+    assert_eq!(store.damaged().len(), 1);
+    store.quarantine(id(1, 1)).unwrap();
+    write(&store, id(1, 1), 200_000).unwrap();
+    check(&store, id(1, 1), 200_000).unwrap();
 }
 
 /// After a failed sync nobody knows what is on the disk, whatever later syncs say.

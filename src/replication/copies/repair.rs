@@ -228,6 +228,10 @@ impl Repair {
     }
 
     /// Gives up files that are bad or missing, where another node has a copy; they become errands.
+    /// One that cannot be looked at or set aside now is looked at again in the next round.
+    ///
+    /// # Errors
+    /// What the log says, or the table.
     async fn lose_suspects(&self) -> Result<()> {
         let mut lost = Vec::new();
         for id in self.copies.take_suspects() {
@@ -235,14 +239,27 @@ impl Repair {
             let others = record.is_some_and(|record| {
                 record.stored_on.contains(&self.node()) && record.stored_on.len() > 1
             });
-            if others && self.is_lost(id).await? {
-                lost.push(id);
+            if !others {
+                continue;
+            }
+            match self.is_lost(id).await {
+                Ok(true) => lost.push(id),
+                Ok(false) => {}
+                Err(error) => {
+                    log::warn!("chunk {id} is looked at again in the next round: {error}");
+                    self.copies.suspect(id);
+                }
             }
         }
         for ids in lost.chunks(REAP_IDS_MAX) {
             let (node, ids) = (self.node(), ids.to_vec());
+            let unstored = Mutation::Unstored { node, ids: ids.clone(), why: Loss::Damaged };
+            if let Err(error) = self.propose(unstored).await {
+                // Their files are gone, and no reader would tell.
+                lost.iter().for_each(|id| self.copies.suspect(*id));
+                return Err(error);
+            }
             ids.iter().for_each(|_| self.copies.tally.mended());
-            self.propose(Mutation::Unstored { node, ids, why: Loss::Damaged }).await?;
         }
         Ok(())
     }
