@@ -29,18 +29,19 @@ pub fn check(
     })?;
     if left_over == LeftOver::Remove {
         for id in found {
-            report.removed_files += u64::from(chunks.delete(id)?);
+            // Once more: the files were looked through for a while.
+            if is_left_over(table, id)? {
+                report.removed_files += u64::from(chunks.delete(id)?);
+            }
         }
     }
     Ok(())
 }
 
 /// No record names the chunk, and its session can record it no more: it has ended, or has given
-/// up the number. (A chunk without a record whose session lives is being written right now.)
+/// up the number. (A chunk without a record whose session lives is being written right now; one of
+/// a session that this node has not heard of yet counts for the quorum of a commit that it will.)
 fn is_left_over(table: &Table, id: ChunkId) -> Result<bool> {
     let view = table.view();
-    if view.chunk(id)?.is_some() {
-        return Ok(false);
-    }
-    Ok(view.session(id.session)?.is_none_or(|session| id.counter <= session.chunk_mark))
+    Ok(view.chunk(id)?.is_none() && !view.may_still_come(id)?)
 }
