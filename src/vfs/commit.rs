@@ -23,8 +23,10 @@ pub(super) struct Plan {
     pub layers: Vec<Arc<Layer>>,
     pub reset: bool,
     pub staged: Option<ContentId>,
-    /// Size the staged content has.
+    /// End of the furthest write.
     pub end: u64,
+    /// Size of the file with what is brought, while it is of `version`.
+    pub size: u64,
     /// Appended bytes, shown from there on, go to the end of the file.
     pub appended: Option<u64>,
     /// The inline body becomes a manifest, and only if it is still of this version.
@@ -119,6 +121,7 @@ impl Vfs {
             reset: dirty.reset,
             staged: dirty.staged,
             end: dirty.end,
+            size: dirty.size(inode.size),
             outline,
             version: inode.version,
             session: dirty.session.unwrap_or_else(|| self.replica.session()),
@@ -198,7 +201,7 @@ impl Vfs {
             Some(content) => {
                 let chunks = self.stored(&plan.layers).await?;
                 self.stage(content, &plan.layers, chunks, self.need(node.ino)).await?;
-                let ops = vec![WriteOp::Adopt { content, size: plan.end }];
+                let ops = vec![WriteOp::Adopt { content, size: plan.size }];
                 let based_on = plan.based_on;
                 match self.propose_commit(node, plan, ops, Vec::new(), based_on, wait).await {
                     Err(Error::Conflict) => self.lay_over(node, plan, content, wait).await?,

@@ -80,13 +80,24 @@ impl Cluster {
         Self::on((0..count).map(|_| store()).collect()).await
     }
 
+    /// One node that knows it is alone, as one that never was in a cluster.
+    pub async fn alone() -> Self {
+        let (chunks, order) = (store(), Arc::new(Order::default()));
+        let peers = SimPeers::default();
+        let node = Node::start_as(Member::new(1, &order), None, &chunks, &peers).await;
+        Self::of(vec![node], chunks).await
+    }
+
     async fn on(stores: Vec<Arc<ChunkStore>>) -> Self {
         let (order, peers) = (Arc::new(Order::default()), SimPeers::default());
         let mut nodes = Vec::new();
         for (number, chunks) in (1..).zip(&stores) {
             nodes.push(Node::start(Member::new(number, &order), chunks, &peers).await);
         }
-        let chunks = Arc::clone(&stores[0]);
+        Self::of(nodes, Arc::clone(&stores[0])).await
+    }
+
+    async fn of(nodes: Vec<Node>, chunks: Arc<ChunkStore>) -> Self {
         let bucket = BucketName::new("bucket").unwrap();
         let bucket = nodes[0].vfs.create_bucket(&WHO, &bucket).await.unwrap().ino;
         let cluster = Self { nodes, bucket, chunks };
@@ -158,6 +169,20 @@ fn records(view: &crate::meta::View<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 impl Node {
     async fn start(member: Arc<Member>, chunks: &Arc<ChunkStore>, peers: &SimPeers) -> Self {
+        let trial = Some(Arc::clone(&member));
+        let node = Self::start_as(Arc::clone(&member), trial, chunks, peers).await;
+        tokio::spawn(member.follow(Arc::downgrade(&node.replica)));
+        node.vfs.recover().await.unwrap();
+        node
+    }
+
+    /// `trial`: the member that has the order of changes from others.
+    async fn start_as(
+        member: Arc<Member>,
+        trial: Option<Arc<Member>>,
+        chunks: &Arc<ChunkStore>,
+        peers: &SimPeers,
+    ) -> Self {
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
         // Equal stores from equal chances; the sessions are told apart by their own.
         let birth = Birth { chunk_size: CHUNK_SIZE, ..Birth::default() };
@@ -168,10 +193,9 @@ impl Node {
         let hub = ChangeHub::new();
         let publish = Arc::clone(&hub);
         let listener = Box::new(move |changes: &[_], origin| publish.publish(changes, origin));
-        let options = Options { trial: Some(Arc::clone(&member)), ..options() };
+        let options = Options { trial, ..options() };
         let replica = Replica::open(options, disk, Arc::clone(&clock), &|_| {}, listener).await;
         let replica = replica.unwrap();
-        tokio::spawn(Arc::clone(&member).follow(Arc::downgrade(&replica)));
         let settings =
             Settings { write_buffer: 4 << 20, max_object_size: 1 << 40, quorum_required: true };
         let server = ChunkServer::new(Arc::clone(chunks), Arc::clone(replica.table()));
@@ -186,7 +210,6 @@ impl Node {
         );
         let vfs = Vfs::start(Arc::clone(&replica), copies, clock, hub, settings);
         let vfs = vfs.unwrap();
-        vfs.recover().await.unwrap();
         Self { vfs, replica, member, clock: sim }
     }
 

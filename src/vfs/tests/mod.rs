@@ -4,6 +4,7 @@
 mod appends;
 mod cluster;
 mod idle;
+mod large;
 mod locks;
 mod orphans;
 mod sessions;

@@ -1,0 +1,43 @@
+//! Files that are written in more pieces than one commit, one record or the buffer takes.
+
+use super::cluster::{CHUNK_SIZE, Cluster, Node, RDONLY, RDWR, WHO, run};
+use crate::vfs::AttrChange;
+
+async fn cluster(nodes: u64) -> Cluster {
+    if nodes == 1 { Cluster::alone().await } else { Cluster::new(nodes).await }
+}
+
+/// A new file, with the handle that made it.
+async fn made(node: &Node, cluster: &Cluster, name: &str) -> (crate::types::Ino, u64) {
+    let made = node.vfs.create(&WHO, cluster.bucket, name.as_bytes(), 0o644, RDWR).await.unwrap();
+    (made.0.ino, made.1.handle)
+}
+
+/// A file was given its size before its bytes, as a copy of it may be; so much is written that it is
+/// staged. The bytes that were never written are still part of it.
+#[test]
+fn a_staged_file_keeps_the_size_it_was_given() {
+    for nodes in [1, 2] {
+        run(async {
+            let cluster = cluster(nodes).await;
+            let a = &cluster.nodes[0];
+            let (ino, handle) = made(a, &cluster, "f").await;
+            let change = AttrChange { size: Some(600 * CHUNK_SIZE), ..AttrChange::default() };
+            a.vfs.setattr(&WHO, ino, change).await.unwrap();
+            let slot = vec![7; CHUNK_SIZE as usize];
+            for number in 0..530 {
+                a.vfs.write(&WHO, handle, number * CHUNK_SIZE, &slot).await.unwrap();
+            }
+            a.close(handle).await.unwrap();
+            assert_eq!(a.vfs.getattr(ino).unwrap().size, 600 * CHUNK_SIZE, "{nodes} nodes");
+            let reader = a.open(ino, RDONLY).await.unwrap();
+            for (number, byte) in [(0, 7), (529, 7), (530, 0), (599, 0)] {
+                let size = CHUNK_SIZE as u32;
+                let seen = a.vfs.read(reader, number * CHUNK_SIZE, size).await.unwrap();
+                assert!(seen == vec![byte; CHUNK_SIZE as usize], "slot {number}");
+            }
+            a.close(reader).await.unwrap();
+            cluster.assert_clean().await;
+        });
+    }
+}
