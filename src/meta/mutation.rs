@@ -63,7 +63,7 @@ pub enum Mutation {
         at: Timestamp,
     },
     /// Removes a name that is no directory. A file that loses its last one stays as an orphan while
-    /// a session holds it: all live ones do, the proposer's only if it has the file open (`held`).
+    /// a session holds it: all live ones do; one that is alone only if it has the file open (`held`).
     /// → [`Outcome::Removed`].
     Unlink {
         parent: Ino,

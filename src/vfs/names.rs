@@ -1,11 +1,10 @@
 //! Names: lookup, and everything that makes, moves or removes one.
 
-use tokio::sync::RwLockWriteGuard;
-
+use super::gates::Files;
 use super::words::{Caller, NewNode};
 use super::{Vfs, acl, file_name, unexpected};
 use crate::error::{Error, Result};
-use crate::meta::{Dirent, Inode, Make, Mutation, Outcome, Rename, RenameMode};
+use crate::meta::{Inode, Make, Mutation, Outcome, Rename, RenameMode};
 use crate::replication::Wait;
 use crate::types::limits::SYMLINK_MAX;
 use crate::types::{Attr, FileKind, FileName, Ino, Mode};
@@ -143,7 +142,11 @@ impl Vfs {
     /// [`Error::NotFound`], [`Error::IsADirectory`].
     pub async fn unlink(&self, who: &Caller, parent: Ino, name: &[u8]) -> Result<()> {
         let name = file_name(name)?;
-        let (held, _gate) = self.removal(parent, &name).await?;
+        let find = || {
+            let removed = self.behind(parent, &name)?;
+            Ok(Files { removed, ..Files::default() })
+        };
+        let (held, _gate) = self.gated(find).await?;
         let mutation = Mutation::Unlink { parent, name, held, at: self.clock.now() };
         let outcome = self.propose(mutation, who.origin).await?;
         self.removed(who, outcome)
@@ -174,7 +177,11 @@ impl Vfs {
         let (name, new_name) = (file_name(from.1)?, file_name(to.1)?);
         let moved = self.replica.table().view().lookup(from.0, &name)?.ok_or(Error::NotFound)?;
         self.settle(moved.ino).await?;
-        let (held, _gate) = self.removal(to.0, &new_name).await?;
+        let find = || {
+            let moved = self.behind(from.0, &name)?;
+            Ok(Files { moved, removed: self.behind(to.0, &new_name)? })
+        };
+        let (held, _gate) = self.gated(find).await?;
         let rename = Rename {
             parent: from.0,
             name,
@@ -198,19 +205,9 @@ impl Vfs {
         }
     }
 
-    /// Whether the file behind a name is open here, so that it outlives the name. Nobody opens it
-    /// between this answer and the change it is for: hold the gate until then.
-    async fn removal(
-        &self,
-        parent: Ino,
-        name: &FileName,
-    ) -> Result<(bool, Option<RwLockWriteGuard<'_, ()>>)> {
+    fn behind(&self, parent: Ino, name: &FileName) -> Result<Option<Ino>> {
         let found = self.replica.table().view().lookup(parent, name)?;
-        let Some(Dirent { ino, .. }) = found else {
-            return Ok((false, None));
-        };
-        let gate = self.gates.of(ino).write().await;
-        Ok((self.nodes.is_open(ino), Some(gate)))
+        Ok(found.map(|dirent| dirent.ino))
     }
 
     /// A name is gone; notes when it was the last one.

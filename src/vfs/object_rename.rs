@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Vfs;
+use super::gates::Files;
 use super::objects::DIRECTORY_MODE;
 use super::words::Caller;
 use crate::error::{Error, Result};
@@ -37,7 +38,8 @@ impl Vfs {
             let settled = tokio::spawn(async move { vfs.settle(ino).await });
             settled.await.unwrap_or(Err(Error::ShuttingDown))?;
         }
-        let (held, gate) = self.object_removal(&to).await?;
+        let find = || Ok(Files { moved: self.ino_of(&from)?, removed: self.ino_of(&to)? });
+        let (held, gate) = self.gated(find).await?;
         let rename = RenameObject {
             from,
             from_condition,

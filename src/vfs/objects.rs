@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::RwLockWriteGuard;
 
+use super::gates::{Files, Gate};
 use super::headers::{self, ObjectHeaders};
 use super::node::Node;
 use super::read::{ATTEMPTS, zeros};
@@ -29,9 +29,6 @@ const FILE_MODE: u32 = 0o666;
 pub(super) const DIRECTORY_MODE: u32 = 0o777;
 /// Slots copied by reference in one mutation.
 const COPY_SLOTS: u64 = 512;
-
-/// Held while a name goes that may be a file's last.
-pub(super) type Gate<'a> = Option<RwLockWriteGuard<'a, ()>>;
 
 /// An object at one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,13 +224,14 @@ impl Vfs {
         Ok((put, gate))
     }
 
-    /// As `removal` of the file that has a key.
+    /// As [`Self::gated`], of the file that has a key.
     pub(super) async fn object_removal(&self, path: &ObjectPath) -> Result<(bool, Gate<'_>)> {
-        let Some((ino, _)) = self.find(path)? else {
-            return Ok((false, None));
-        };
-        let gate = self.gates.of(ino).write().await;
-        Ok((self.nodes.is_open(ino), Some(gate)))
+        let find = || Ok(Files { removed: self.ino_of(path)?, ..Files::default() });
+        self.gated(find).await
+    }
+
+    pub(super) fn ino_of(&self, path: &ObjectPath) -> Result<Option<Ino>> {
+        Ok(self.find(path)?.map(|(ino, _)| ino))
     }
 
     /// Proposes a mutation that puts an object made of `uploaded`.

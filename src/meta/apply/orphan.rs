@@ -9,14 +9,16 @@ use crate::meta::record::Orphan;
 use crate::types::limits::RELEASED_MAX;
 use crate::types::{FileKind, Ino, SessionId};
 
-/// Makes an orphan of a file for everybody who may have it open: each live session, but the
-/// proposer's only if it says so (`held`). False when that is nobody. Other kinds are opened by
-/// kernels alone and are kept for the proposer at most.
+/// Makes an orphan of a file for everybody who may have it open. Alone, the proposer knows whether it
+/// has (`held`). With others about each live session may, the proposer's too: it looked before the
+/// change had its place in the order, and may have opened since what another has put there. False
+/// when that is nobody. Other kinds are opened by kernels alone and are kept for the proposer at most.
 pub fn keep(state: &mut State<'_>, ino: Ino, kind: FileKind, held: bool) -> Step<bool> {
     let mut holders = 0;
-    for session in state.live_sessions()? {
-        let own = session == state.session;
-        if own && held || !own && kind == FileKind::Regular {
+    let live = state.live_sessions()?;
+    let shared = kind == FileKind::Regular && live.iter().any(|other| *other != state.session);
+    for session in live {
+        if shared || held && session == state.session {
             state.mark(keys::hold(session, ino));
             holders += 1;
         }

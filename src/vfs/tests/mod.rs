@@ -7,5 +7,6 @@ mod idle;
 mod large;
 mod locks;
 mod orphans;
+mod removals;
 mod sessions;
 mod writers;

@@ -168,9 +168,8 @@ impl Model {
             return;
         }
         let regular = node.kind == FileKind::Regular;
-        let holds = |session: &&SessionId| {
-            if **session == self.who { held } else { regular }
-        };
+        let shared = regular && self.sessions.iter().any(|session| *session != self.who);
+        let holds = |session: &&SessionId| shared || held && **session == self.who;
         node.holders = self.sessions.iter().filter(holds).copied().collect();
         if node.holders.is_empty() {
             self.nodes.remove(&ino);

@@ -195,6 +195,8 @@ fn with_two_sessions_the_other_may_hold_it() {
     removed(bench.propose(mutation));
     assert!(bench.inode(ino).is_some() && bench.has(&keys::hold(other, ino)));
     assert_eq!(bench.propose(Mutation::EndSession { session: other }), Outcome::More(false));
+    assert!(bench.inode(ino).is_some() && !bench.has(&keys::hold(other, ino)));
+    assert_eq!(bench.propose(Mutation::ReleaseOrphans { inos: vec![ino] }), Outcome::Done);
     assert!(bench.inode(ino).is_none() && !bench.has(&keys::orphan(ino)));
     let ino = bench.create(bucket, "f");
     let mutation = unlink(&mut bench, bucket, "f", false);
