@@ -158,13 +158,15 @@ impl Vfs {
         (inline_base.then_some(inode.version), base)
     }
 
-    /// Inline bytes that a manifest takes the place of, unless all of them are written anew. A commit
-    /// that is made again looks at them again.
+    /// Inline bytes that a manifest takes the place of, unless all of them are written anew, and by the
+    /// commit that makes the manifest: of several, by the first. A commit that is made again looks at
+    /// them again.
     fn base_layer(&self, node: &Node, dirty: &Dirty, bytes: &[u8]) -> Option<Arc<Layer>> {
         let whole = ByteRange::between(0, bytes.len() as u64);
-        let alone = self.replica.is_alone();
+        let ops: usize = dirty.layers.iter().map(|layer| layer.extents().len()).sum();
+        let at_once = self.replica.is_alone() && ops < COMMIT_OPS_MAX;
         if bytes.is_empty()
-            || alone && uncovered(dirty, whole, self.replica.chunk_size()).is_empty()
+            || at_once && uncovered(dirty, whole, self.replica.chunk_size()).is_empty()
         {
             return None;
         }

@@ -1,5 +1,7 @@
 //! Files that are written in more pieces than one commit, one record or the buffer takes.
 
+use std::time::Duration;
+
 use super::cluster::{CHUNK_SIZE, Cluster, Node, RDONLY, RDWR, WHO, run};
 use crate::vfs::AttrChange;
 
@@ -40,4 +42,28 @@ fn a_staged_file_keeps_the_size_it_was_given() {
             cluster.assert_clean().await;
         });
     }
+}
+
+/// A few bytes of metadata become a manifest in the first of several commits, whose writes do not
+/// cover them: those that do were sealed last.
+#[test]
+fn a_small_file_is_rewritten_by_more_than_one_commit() {
+    run(async {
+        let cluster = Cluster::alone().await;
+        let a = &cluster.nodes[0];
+        let ino = a.create(cluster.bucket, "f", b"0123456789").await;
+        let handle = a.open(ino, RDWR).await.unwrap();
+        let mut model = vec![0; 4199 * 1024 + 8];
+        for number in 1..4200 {
+            model[number * 1024..number * 1024 + 8].fill(7);
+            a.vfs.write(&WHO, handle, number as u64 * 1024, &[7; 8]).await.unwrap();
+        }
+        a.vfs.seal_idle(Duration::ZERO);
+        model[..10].fill(9);
+        a.vfs.write(&WHO, handle, 0, &[9; 10]).await.unwrap();
+        a.vfs.fsync(handle).await.unwrap();
+        a.close(handle).await.unwrap();
+        assert!(a.read_whole(cluster.bucket, "f").await.unwrap() == model);
+        cluster.assert_clean().await;
+    });
 }
