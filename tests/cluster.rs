@@ -11,9 +11,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use support::cluster::{Cluster, contents};
 use support::mounts::{abort, own_namespace};
 use support::rng::{number, pattern};
+use support::s3::Client;
 use support::sys::fsync;
 use support::wait::{pause, until};
 use support::writers::Writer;
@@ -71,6 +73,78 @@ fn what_one_node_made_every_other_finds_and_lists() {
             "round {round}: node {reader} does not find what node {writer} made: {found:?}"
         );
     }
+}
+
+/// Requests of one client go to whatever node a load balancer chooses: each finds what the one
+/// before has made. A key that was switched off anywhere is refused everywhere.
+#[test]
+fn each_request_finds_what_the_one_before_made_on_another_node() {
+    own_namespace();
+    let cluster = Cluster::start("doors", 3);
+    for round in 0..number("BUCKETFS_CLUSTER_ROUNDS", 20) {
+        let at = |step: u64| ((round + step) % 3) as usize;
+        let name = format!("bucket-{round}");
+        over_s3(&cluster, &name, at);
+        over_rest(&cluster, &name, at);
+        let made = cluster.operate(at(0), &["key", "create", "--grant", &format!("{name}:read")]);
+        let (key, secret) = (text(&made, "access_key_id"), text(&made, "secret_access_key"));
+        let client =
+            |place| Client { key: key.clone(), secret: secret.clone(), ..cluster.s3(place) };
+        let path = format!("/{name}/object");
+        assert_eq!(client(at(1)).send("GET", &path, &[], &[], b"").status, 200, "round {round}");
+        cluster.operate(at(1), &["key", "disable", &key]);
+        assert_eq!(client(at(2)).send("GET", &path, &[], &[], b"").status, 403, "round {round}");
+    }
+}
+
+fn text(document: &Value, name: &str) -> String {
+    document[name].as_str().unwrap_or_else(|| panic!("no {name} in {document}")).to_owned()
+}
+
+/// A bucket, an object with tags and an upload, each step on the next node.
+fn over_s3(cluster: &Cluster, bucket: &str, at: impl Fn(u64) -> usize) {
+    let send = |step, method: &str, path: &str, query: &[(&str, &str)], body: &[u8]| {
+        let answer = cluster.s3(at(step)).send(method, path, query, &[], body);
+        let place = at(step);
+        assert_eq!(answer.status, 200, "{method} {path} on node {place}: {}", answer.text());
+        answer
+    };
+    let (object, parts) = (format!("/{bucket}/object"), format!("/{bucket}/parts"));
+    send(0, "PUT", &format!("/{bucket}"), &[], b"");
+    send(1, "PUT", &object, &[], b"bytes");
+    let tags = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    send(2, "PUT", &object, &[("tagging", "")], tags);
+    let id = send(0, "POST", &parts, &[("uploads", "")], b"").all("UploadId").remove(0);
+    let part = send(1, "PUT", &parts, &[("partNumber", "1"), ("uploadId", &id)], b"part");
+    let etag = part.header("etag").unwrap();
+    let list = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>\
+         </CompleteMultipartUpload>"
+    );
+    send(2, "POST", &parts, &[("uploadId", &id)], list.as_bytes());
+    assert_eq!(send(0, "GET", &parts, &[], b"").body, b"part");
+}
+
+fn over_rest(cluster: &Cluster, bucket: &str, at: impl Fn(u64) -> usize) {
+    let bucket = format!("{bucket}-rest");
+    let send = |step, method: &str, path: &str, body: &[u8]| {
+        let answer = cluster.rest(at(step), method, &format!("/{path}"), body);
+        let place = at(step);
+        let told = answer.text();
+        assert!((200..300).contains(&answer.status), "{method} {path} on node {place}: {told}");
+        answer
+    };
+    send(0, "PUT", &format!("buckets/{bucket}"), b"");
+    send(1, "PUT", &format!("objects/{bucket}/object"), b"bytes");
+    send(2, "PUT", &format!("tags/{bucket}/object"), br#"{"tags": {"a": "b"}}"#);
+    let upload = send(0, "POST", &format!("uploads/{bucket}/parts"), b"").json();
+    let upload = text(&upload, "upload");
+    let part = format!("uploads/{bucket}/parts?upload={upload}&part=1");
+    let etag = text(&send(1, "PUT", &part, b"part").json(), "etag");
+    let list = json!({ "parts": [{ "number": 1, "etag": etag }] }).to_string();
+    let complete = format!("completions/{bucket}/parts?upload={upload}");
+    send(2, "POST", &complete, list.as_bytes());
+    assert_eq!(send(0, "GET", &format!("objects/{bucket}/parts"), b"").body, b"part");
 }
 
 /// Each node appends its own lines; none is lost, none torn.

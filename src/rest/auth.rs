@@ -20,12 +20,15 @@ impl FromRequestParts<Shared> for Who {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Answer<Self> {
         let serving = shared.serving()?;
         let token = token(parts).ok_or_else(Refused::no_token)?;
+        // Keys, buckets and uploads are what was acknowledged before the request, by whatever node.
+        serving.served.vfs.barrier().await?;
         let caller = serving.served.vfs.token_caller(token)?;
         Ok(Self { caller, serving })
     }
 }
 
-/// The holder of a key that may look at the node: a monitor's or an administrator's.
+/// The holder of a key that may look at the node: a monitor's or an administrator's. Passes no
+/// barrier: a node without a quorum is looked at too.
 pub(super) struct Monitor;
 
 impl FromRequestParts<Shared> for Monitor {

@@ -48,6 +48,8 @@ impl Keys {
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        // Asked once a request, before anything else is looked up.
+        pass_barrier(&self.0).await?;
         let secret = self.0.key_secret(access_key).map_err(|error| refuse(&error))?;
         Ok(SecretKey::from(secret))
     }
@@ -60,6 +62,9 @@ pub(super) struct Anybody(pub Arc<Vfs>);
 #[async_trait::async_trait]
 impl S3Access for Anybody {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if context.credentials().is_none() {
+            pass_barrier(&self.0).await?;
+        }
         self.check_document(context)?;
         let expected = context.headers().get(EXPECTED_OWNER);
         let (Some(expected), Some(bucket)) = (expected, context.s3_path().get_bucket_name()) else {
@@ -95,6 +100,14 @@ impl Anybody {
             Some(_) => Ok(()),
         }
     }
+}
+
+/// What a request asks for was acknowledged before it, by whatever node: keys, buckets, uploads.
+///
+/// # Errors
+/// `ServiceUnavailable` when no quorum says what that is.
+async fn pass_barrier(vfs: &Vfs) -> S3Result<()> {
+    vfs.barrier().await.map_err(|error| refuse(&error))
 }
 
 /// # Errors

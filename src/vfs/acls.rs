@@ -102,7 +102,6 @@ impl Vfs {
         bucket: &BucketName,
         key: Option<&ObjectKey>,
     ) -> Result<(u32, Acl)> {
-        self.replica.barrier().await?;
         let (ino, owner) = self.listed_inode(who, bucket, key, AclPermission::ReadAcl)?;
         Ok((owner, self.set_list(ino)?.unwrap_or_else(|| Acl::private(owner))))
     }

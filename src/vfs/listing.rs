@@ -85,7 +85,6 @@ impl Vfs {
         bucket: &BucketName,
         query: &ListQuery,
     ) -> Result<Listing> {
-        self.replica.barrier().await?;
         let mut walk = Walk::new(self, self.bucket_ino(who, bucket, Right::Read)?);
         let mut page = Listing::default();
         let mut last = query.after.clone();

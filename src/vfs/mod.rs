@@ -166,7 +166,8 @@ impl Vfs {
         self.kernel.of(origin)
     }
 
-    /// Returns when this node shows all that was acknowledged anywhere before the call.
+    /// Returns when this node shows all that was acknowledged anywhere before the call. The doors of
+    /// S3 and REST pass it once a request, before they look up who asks.
     ///
     /// # Errors
     /// [`Error::NoQuorum`] when that cannot be known.

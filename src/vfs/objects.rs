@@ -104,7 +104,6 @@ impl Vfs {
         bucket: &BucketName,
         key: &ObjectKey,
     ) -> Result<ObjectInfo> {
-        self.replica.barrier().await?;
         let (ino, inode) = self.readable_object(who, (bucket, key), AclPermission::Read)?;
         self.object_info(ino, &inode)
     }
@@ -148,7 +147,6 @@ impl Vfs {
         bucket: &BucketName,
         key: &ObjectKey,
     ) -> Result<ObjectReader> {
-        self.replica.barrier().await?;
         for _ in 0..ATTEMPTS {
             let (ino, _) = self.readable_object(who, (bucket, key), AclPermission::Read)?;
             let (node, inode) = match self.pin(None, ino, |_| Ok(())).await {

@@ -233,6 +233,7 @@ async fn put(vfs: &Arc<Vfs>, name: &str, bytes: &[u8], when: Condition) -> Resul
 
 /// An object as S3 reads it.
 pub async fn read_object(vfs: &Arc<Vfs>, name: &str) -> Result<(ObjectInfo, Vec<u8>)> {
+    vfs.barrier().await?;
     let reader = vfs.open_object(&WHO, &bucket_name(), &key(name)).await?;
     let bytes = reader.read_whole(ByteRange::between(0, reader.info.size)).await?;
     Ok((reader.info.clone(), bytes.into()))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::http::{Answer, Connection};
 use super::links::Links;
 use super::mounts::{run, scratch};
 use super::node::{Node, Serve, program};
@@ -103,6 +104,17 @@ impl Cluster {
         Client { address, key, secret, offset: 0 }
     }
 
+    /// Asks one node's REST endpoint with the first access key.
+    pub fn rest(&self, place: usize, method: &str, target: &str, body: &[u8]) -> Answer {
+        let bearer = format!("Bearer {}", self.key.join("."));
+        let headers = [("authorization", bearer.as_str()), ("connection", "close")];
+        Connection::plain(&self.rest_address(place)).send(method, target, &headers, body)
+    }
+
+    fn rest_address(&self, place: usize) -> String {
+        format!("127.{}.{}.1:9080", self.net, place + 1)
+    }
+
     /// What becomes of what the nodes say to each other.
     pub fn links(&self) -> &Links {
         self.links.as_ref().expect("a cluster with links")
@@ -126,7 +138,8 @@ impl Cluster {
     fn spawn(&self, place: usize, token: Option<&str>) -> Node {
         let (listens, door, s3) = (self.listens(place), self.door(place), self.s3(place).address);
         let mut options = vec!["--peers-listen", &listens, "--replication-timeout", "5s"];
-        options.extend(["--s3-listen", &s3]);
+        let rest = self.rest_address(place);
+        options.extend(["--s3-listen", &s3, "--rest-listen", &rest]);
         options.extend(&self.options);
         if self.links.is_some() {
             options.extend(["--peers-address", &door]);
@@ -172,6 +185,13 @@ impl Cluster {
         let mut invite = program();
         invite.args(["cluster", "invite", "--data-dir"]).arg(self.data(0));
         run(&mut invite).trim().to_owned()
+    }
+
+    /// Runs a command of the program on one node that must succeed; what it prints.
+    pub fn operate(&self, place: usize, words: &[&str]) -> Value {
+        let mut ask = program();
+        ask.arg("--json").args(words).arg("--data-dir").arg(self.data(place));
+        serde_json::from_str(&run(&mut ask)).unwrap_or_default()
     }
 
     /// As one node sees it; null when it cannot be asked.

@@ -351,6 +351,7 @@ fn uploads_and_copies_have_their_quorum_too() {
         }
         cluster.settle().await;
         cluster.assert_whole();
+        cluster.vfs(2).barrier().await.unwrap();
         let reader = cluster.vfs(2).open_object(&WHO, &bucket, &first).await.unwrap();
         let read = reader.read_whole(ByteRange::between(0, reader.info.size)).await.unwrap();
         assert!(read == data(2));

@@ -130,6 +130,7 @@ fn an_object_replaced_on_one_node_is_read_to_its_end_on_another() {
         };
         let (old, new) = (bytes(1, 300_000), bytes(2, 250_000));
         put(&old).await;
+        b.vfs.barrier().await.unwrap();
         let reader = b.vfs.open_object(&WHO, &bucket, &key).await.unwrap();
         let read = async |reader: &crate::vfs::ObjectReader, start, end| {
             reader.read(ByteRange::between(start, end)).await.unwrap().concat()
@@ -138,6 +139,7 @@ fn an_object_replaced_on_one_node_is_read_to_its_end_on_another() {
         put(&new).await;
         cluster.upkeep().await;
         assert_eq!(read(&reader, 1000, 300_000).await, old[1000..]);
+        b.vfs.barrier().await.unwrap();
         let next = b.vfs.open_object(&WHO, &bucket, &key).await.unwrap();
         assert_eq!(read(&next, 0, 250_000).await, new);
         let before = cluster.chunk_files();
