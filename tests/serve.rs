@@ -5,14 +5,16 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::mounts::{mounted, own_namespace, run, scratch};
+use support::mounts::{LoopImage, mounted, own_namespace, run, scratch};
 use support::node::{Node, Serve, program};
+use support::sys::fsync;
 use support::target::{BUCKET, init};
 use support::wait::until;
 use tempfile::TempDir;
@@ -101,6 +103,41 @@ fn stopping_saves_what_open_files_hold() {
     assert_eq!(fs::read(place.file("open")).unwrap(), vec![7; 300_000]);
     assert_eq!(fs::read(place.file("small")).unwrap(), b"inline");
     node.stop();
+}
+
+/// What an open file holds cannot be written when the node stops: nobody is left to be told but who
+/// started it.
+#[test]
+fn a_stop_that_loses_what_open_files_hold_does_not_succeed() {
+    own_namespace();
+    let dir = scratch("lost");
+    let disk = LoopImage::new(dir.path(), 256 << 20);
+    let (data, mount, log) =
+        (disk.path().join("data"), dir.path().join("mnt"), dir.path().join("log"));
+    fs::create_dir(&mount).unwrap();
+    init(&data, "sled");
+    let serve = Serve { data: &data, mount: &mount, show: None, options: &[], log: &log };
+    let mut node = Node::start(&serve);
+    let mut file = File::create(mount.join(BUCKET).join("held")).unwrap();
+    file.write_all(&[7; 3 << 20]).unwrap();
+    fill(&disk.path().join("ballast"));
+    node.signal(libc::SIGTERM);
+    let status = node.wait(LIMIT);
+    assert_eq!(status.code(), Some(1), "3 MiB are lost");
+    drop(file);
+    fs::remove_file(disk.path().join("ballast")).unwrap();
+    let node = Node::start(&serve);
+    assert_eq!(fs::read(mount.join(BUCKET).join("held")).unwrap(), b"");
+    node.stop();
+}
+
+/// Writes a file until the disk is full.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    for size in [1 << 20, 4096] {
+        while file.write_all(&vec![1; size]).is_ok() {}
+    }
+    fsync(file.as_raw_fd()).unwrap();
 }
 
 /// A file that stays open holds the first farewell up; a second signal does not wait for it, and

@@ -306,7 +306,8 @@ impl Serving {
             or_signal(rest.close(), signals).await;
         }
         RunFile::remove(&self.store.data_dir);
-        closed.and(unmounted)
+        // What was not written is given up by now: closing finds nothing left that could fail.
+        drained.and(closed).and(unmounted)
     }
 }
 
