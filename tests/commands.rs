@@ -1,5 +1,6 @@
 //! The program from outside, without mounts: what each verb answers, refuses and leaves behind.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -110,6 +111,37 @@ fn init_makes_a_private_store_and_shows_its_secret_once() {
     assert_eq!(mode(place.data().join("secrets.key")), 0o600);
     let status = place.run(&["--json", "status"]);
     assert!(!String::from_utf8_lossy(&status.stdout).contains(secret));
+}
+
+/// The directory was there, and anybody may enter it: what is in it is for the owner all the same.
+#[test]
+fn a_store_in_an_open_directory_is_private() {
+    for engine in ["sled", "redb"] {
+        let place = Place::new();
+        std::fs::create_dir(place.data()).unwrap();
+        std::fs::set_permissions(place.data(), Permissions::from_mode(0o755)).unwrap();
+        let words = format!("umask 022; exec \"$0\" init --meta-engine {engine}");
+        let program = env!("CARGO_BIN_EXE_bucketfs");
+        let mut init = Command::new("sh");
+        init.args(["-c", &words, program]).env("BUCKETFS_DATA_DIR", place.data());
+        assert!(init.status().unwrap().success());
+        let node = Serving::start(&mut place.command(&["serve"]));
+        let mut open = Vec::new();
+        let mut directories = vec![place.data()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+                let facts = entry.metadata().unwrap();
+                if facts.permissions().mode() & 0o077 != 0 {
+                    open.push(entry.path());
+                }
+                if facts.is_dir() {
+                    directories.push(entry.path());
+                }
+            }
+        }
+        assert_eq!(open, Vec::<PathBuf>::new());
+        node.stop();
+    }
 }
 
 #[test]

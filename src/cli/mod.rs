@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+use crate::node;
 use output::{Exit, Output};
 
 const EXIT_CODES: &str = "\
@@ -71,6 +72,7 @@ enum Verb {
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
+    node::keep_private();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

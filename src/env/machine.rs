@@ -48,6 +48,13 @@ fn in_use(path: &Path, file: &mut File) -> Error {
     Error::Store(format!("{} is in use by {process}: stop it first", path.display()))
 }
 
+/// From now on nobody but the owner reads what this process makes: files, directories, sockets.
+/// What is made through a mount has the mask of its maker, which the kernel sends along.
+pub fn keep_private() {
+    // SAFETY: umask(2) takes a number and cannot fail.
+    unsafe { libc::umask(0o077) };
+}
+
 /// The process that has the lock of a directory, when it was killed and does not end: its first thread
 /// is gone, and another one waits in the kernel.
 pub fn dying_holder(path: &Path) -> Option<u32> {

@@ -32,6 +32,7 @@ pub use progress::{OnCheck, OnOpen, Phase, Progress};
 pub use serve::{Ready, Wanted, runtime, serve};
 pub use status::{ClusterView, Status};
 
+pub use crate::env::keep_private;
 pub use crate::meta::NodeState;
 pub use crate::replication::{ClusterStatus, CopyCounts, MemberStatus, Role, Wanting};
 pub use crate::vfs::{BucketInfo, FileInfo, KeyInfo, KeyRole, KeyState, KeyWithSecret, NewKey};
