@@ -11,12 +11,16 @@ use std::process::{Command, Output};
 use std::time::Duration;
 use support::mounts::{mounted, own_namespace, run, scratch};
 use support::node::{Node, Serve, program};
-use support::wait::until;
+use support::s3_world::free_address;
+use support::wait::{now, until};
 use support::{sys, xattr};
 use tempfile::TempDir;
 
 /// For what should take milliseconds.
 const SOON: Duration = Duration::from_secs(20);
+
+/// For an unmount of what holds nothing, on a busy machine.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A new store with one bucket, and mount points for it.
 struct Store {
@@ -362,9 +366,37 @@ fn the_helpers_mount_and_unmount_a_store() {
     let misspelt = mount("rw,tll=0").output().unwrap();
     assert_eq!(misspelt.status.code(), Some(32));
     assert!(String::from_utf8_lossy(&misspelt.stderr).contains("`tll`"));
+    // It serves S3 too, and ends all the same when what it was started for is unmounted.
+    let config = store.path("node.toml");
+    fs::write(&config, format!("s3.listen = '{}'", free_address())).unwrap();
+    for _ in 0..2 {
+        run(&mut mount(&format!("config={}", config.display())));
+        let begun = now();
+        run(Command::new(&helpers.umount).env_clear().arg(&place));
+        assert!(now() - begun < UNMOUNT_LIMIT, "it waited for a node that goes on");
+        assert!(!store.path("data/serve.json").exists(), "the node goes on");
+    }
     run(&mut mount("bucket=bucket,ro"));
     assert_eq!(fs::read(place.join("kept")).unwrap(), b"kept");
     let write = fs::write(place.join("new"), "");
     assert_eq!(write.unwrap_err().raw_os_error(), Some(libc::EROFS));
     run(Command::new(&helpers.umount).env_clear().arg(&place));
+}
+
+/// A node that goes on without its mount because it serves S3 is not waited for.
+#[test]
+fn the_helper_does_not_wait_for_a_node_that_goes_on() {
+    let store = Store::new();
+    let helpers = Helpers::install(&store);
+    let (data, place, log, s3) =
+        (store.data(), store.path("one"), store.path("log"), free_address());
+    let options = ["--s3-listen", &s3];
+    let serve = Serve { data: &data, mount: &place, show: None, options: &options, log: &log };
+    let node = Node::start(&serve);
+    fs::write(store.bucket().join("kept"), "kept").unwrap();
+    let begun = now();
+    run(Command::new(&helpers.umount).env_clear().arg(&place));
+    assert!(now() - begun < UNMOUNT_LIMIT, "it waited for a node that goes on");
+    assert_eq!(mounted(&place), None);
+    node.stop();
 }

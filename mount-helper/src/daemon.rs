@@ -57,6 +57,8 @@ fn command(
         command.arg("--config").arg(absolute(config)?);
     }
     command.arg("--mount").arg(absolute(&arguments.mount_point)?);
+    // Who unmounts has ended it, whatever else its settings let it serve.
+    command.arg("--until-unmounted");
     command.arg("-o").arg(&arguments.options);
     if env::var_os("PATH").is_none() {
         command.env("PATH", program::PATH);
@@ -151,6 +153,7 @@ mod tests {
             config.as_os_str(),
             "--mount".as_ref(),
             mount.as_os_str(),
+            "--until-unmounted".as_ref(),
             "-o".as_ref(),
             "ro".as_ref(),
         ];

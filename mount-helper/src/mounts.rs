@@ -72,6 +72,8 @@ pub fn table_path(path: &Path) -> Result<PathBuf, Failure> {
 pub struct Daemon {
     pub pid: i32,
     pub mounts: Vec<PathBuf>,
+    /// Otherwise it goes on without them.
+    pub ends_with_last_mount: bool,
 }
 
 /// `None` when none runs, or none that can be told from the outside.
@@ -81,7 +83,8 @@ pub fn daemon(data_dir: &Path) -> Option<Daemon> {
     let pid = i32::try_from(json.get("pid")?.as_i64()?).ok().filter(|pid| *pid > 0)?;
     let mounts = json.get("mounts")?.as_array()?.iter();
     let mounts = mounts.filter_map(|mount| Some(PathBuf::from(mount.as_str()?))).collect();
-    Some(Daemon { pid, mounts })
+    let ends_with_last_mount = json.get("ends_with_last_mount")?.as_bool()?;
+    Some(Daemon { pid, mounts, ends_with_last_mount })
 }
 
 #[cfg(test)]
@@ -110,10 +113,17 @@ tmpfs /mnt/hidden tmpfs rw 0 0\n";
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(daemon(dir.path()), None);
         let file = dir.path().join("serve.json");
-        fs::write(&file, r#"{"pid":7,"mounts":["/mnt/x"],"admin":"/srv/admin.sock"}"#).unwrap();
-        let expected = Daemon { pid: 7, mounts: vec![PathBuf::from("/mnt/x")] };
-        assert_eq!(daemon(dir.path()), Some(expected));
-        for broken in ["", "{}", r#"{"pid":-1,"mounts":[]}"#, r#"{"pid":1}"#] {
+        for ends in [true, false] {
+            let said = format!(
+                r#"{{"pid":7,"mounts":["/mnt/x"],"ends_with_last_mount":{ends},"admin":"x"}}"#
+            );
+            fs::write(&file, said).unwrap();
+            let mounts = vec![PathBuf::from("/mnt/x")];
+            let expected = Daemon { pid: 7, mounts, ends_with_last_mount: ends };
+            assert_eq!(daemon(dir.path()), Some(expected));
+        }
+        let negative = r#"{"pid":-1,"mounts":[],"ends_with_last_mount":true}"#;
+        for broken in ["", "{}", negative, r#"{"pid":1}"#, r#"{"pid":1,"mounts":[]}"#] {
             fs::write(&file, broken).unwrap();
             assert_eq!(daemon(dir.path()), None, "{broken}");
         }

@@ -29,7 +29,7 @@ pub fn run(arguments: &UnmountArguments) -> Result<(), Failure> {
     sync(&path);
     unmount(&path, arguments)?;
     let (Some(daemon), Some(process)) = (daemon, process) else { return Ok(()) };
-    if mounts::any_mounted(&daemon.mounts, &data_dir)? {
+    if !daemon.ends_with_last_mount || mounts::any_mounted(&daemon.mounts, &data_dir)? {
         return Ok(());
     }
     if arguments.verbose {
@@ -45,7 +45,8 @@ pub fn run(arguments: &UnmountArguments) -> Result<(), Failure> {
     )))
 }
 
-/// Makes durable what nobody has synced: the daemon goes on when it has other mounts. What fails
+/// Makes durable what nobody has synced: the daemon goes on when it has other mounts, or serves S3 or
+/// REST. What fails
 /// here fails again, and louder, there.
 fn sync(path: &Path) {
     if let Ok(root) = File::open(path) {

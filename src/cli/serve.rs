@@ -21,6 +21,9 @@ pub struct Serve {
     /// Show the store at DIR, or one bucket or directory of it; may be given several times
     #[arg(long, value_name = "DIR[=BUCKET[/PATH]]")]
     mount: Vec<OsString>,
+    /// End when the last mount is unmounted, also when S3 or REST are served
+    #[arg(long)]
+    until_unmounted: bool,
     /// Options for all mounts, as mount(8) has them: ro, suid, dev, noexec, allow_other, ttl=…, …
     #[arg(short, value_name = "OPTIONS")]
     options: Vec<String>,
@@ -40,7 +43,11 @@ impl Serve {
         if let Some(token) = &self.join {
             node::join(&config, token)?;
         }
-        let wanted = Wanted { mounts: self.mount, options: self.options.join(",") };
+        let wanted = Wanted {
+            mounts: self.mount,
+            until_unmounted: self.until_unmounted,
+            options: self.options.join(","),
+        };
         let (bar, on_open) = Bar::shared();
         node::serve(&config, &wanted, on_open, &|ready| {
             bar.lock().clear();

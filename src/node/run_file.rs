@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 pub struct RunFile {
     pub pid: u32,
     pub mounts: Vec<PathBuf>,
+    /// Otherwise the node goes on without them: S3 or REST are served.
+    pub ends_with_last_mount: bool,
     /// The admin socket.
     pub admin: PathBuf,
 }
@@ -55,6 +57,7 @@ mod tests {
         let run = RunFile {
             pid: 7,
             mounts: vec![PathBuf::from("/mnt")],
+            ends_with_last_mount: true,
             admin: dir.path().join("admin.sock"),
         };
         run.write(dir.path()).unwrap();

@@ -73,13 +73,14 @@ pub fn runtime() -> Result<Runtime> {
 pub struct Wanted {
     /// `DIR` or `DIR=BUCKET[/PATH]` each.
     pub mounts: Vec<OsString>,
+    /// End with the last mount, also when S3 or REST are served.
+    pub until_unmounted: bool,
     /// Words of `-o` for all of them.
     pub options: String,
 }
 
-/// Serves the store until it is asked to stop or, without S3 and REST, until the last mount is
-/// unmounted. Calls `announce`
-/// when everything answers. On return everything is on disk.
+/// Serves the store until it is asked to stop or, without S3 and REST or when that is wanted, until
+/// the last mount is unmounted. Calls `announce` when everything answers. On return everything is on disk.
 ///
 /// # Errors
 /// What kept it from serving, or from stopping in order.
@@ -112,8 +113,11 @@ pub fn serve(
         let Some(store) = or_signal(opening, &mut signals).await.transpose()? else {
             return Ok(());
         };
-        let (store, mounts_up) = (Arc::new(store), Vec::new());
-        let serving = Serving { store, mounts: mounts_up, s3: None, rest, tls, measures, notify };
+        let store = Arc::new(store);
+        let until_unmounted = wanted.until_unmounted;
+        let (s3, mounts_up) = (None, Vec::new());
+        let serving =
+            Serving { store, mounts: mounts_up, until_unmounted, s3, rest, tls, measures, notify };
         serving.run(config, &mounts, announce, &mut signals).await
     });
     // Threads that wait for a disk or a kernel that will not answer must not keep the process.
@@ -175,6 +179,7 @@ async fn or_signal<T>(work: impl Future<Output = T>, signals: &mut StopSignals) 
 struct Serving {
     store: Arc<Store>,
     mounts: Vec<FuseMount>,
+    until_unmounted: bool,
     s3: Option<S3Door>,
     rest: Option<RestDoor>,
     tls: Option<Arc<Tls>>,
@@ -248,7 +253,8 @@ impl Serving {
         let scrubber = Arc::new(Scrubber::start(Arc::clone(&self.store)));
         let server = Server::start(Arc::clone(&self.store), paths.clone(), scrubber)?;
         let (pid, admin) = (std::process::id(), admin::path(data_dir));
-        RunFile { pid, mounts: paths.clone(), admin: admin.clone() }.write(data_dir)?;
+        let (mounts, ends_with_last_mount) = (paths.clone(), self.ends_with_last_mount());
+        RunFile { pid, mounts, ends_with_last_mount, admin: admin.clone() }.write(data_dir)?;
         let s3 = self.s3.as_ref().map(S3Door::address);
         let rest = self.rest.as_ref().map(RestDoor::address);
         let tls = self.tls.is_some();
@@ -256,6 +262,12 @@ impl Serving {
         announce(&Ready { ready: true, pid, data_dir, mounts: paths, admin, s3, rest, tls })?;
         self.notify.ready();
         Ok(Some(server))
+    }
+
+    /// Whether nobody could use the node any more, or was to, once nothing is mounted.
+    fn ends_with_last_mount(&self) -> bool {
+        let has_doors = self.s3.is_some() || self.rest.is_some();
+        !self.mounts.is_empty() && (self.until_unmounted || !has_doors)
     }
 
     /// Returns at a signal, or when the last mount is gone: nobody could use the node any more.
@@ -267,7 +279,7 @@ impl Serving {
             for mount in &self.mounts {
                 mount.ended().await;
             }
-            if self.mounts.is_empty() || self.s3.is_some() || self.rest.is_some() {
+            if !self.ends_with_last_mount() {
                 std::future::pending::<()>().await;
             }
         };
