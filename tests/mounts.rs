@@ -400,3 +400,26 @@ fn the_helper_does_not_wait_for_a_node_that_goes_on() {
     assert_eq!(mounted(&place), None);
     node.stop();
 }
+
+/// A path may have a `=` in it: it is mounted there, not at what is before it.
+#[test]
+fn the_helper_mounts_at_a_path_with_an_equals_sign() {
+    let store = Store::new();
+    let helpers = Helpers::install(&store);
+    let place = store.path("one=bucket");
+    fs::create_dir(&place).unwrap();
+    let mount = |options: &str| {
+        let mut command = Command::new(&helpers.mount);
+        command.env_clear().arg(store.data()).arg(&place).args(["-o", options]);
+        command
+    };
+    for (options, shown) in [("rw", "bucket/kept"), ("bucket=bucket", "kept")] {
+        run(&mut mount(options));
+        assert_eq!(mounted(&place).as_deref(), Some("fuse.bucketfs"));
+        assert_eq!(mounted(&store.path("one")), None);
+        let file = place.join(shown);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "kept").unwrap();
+        run(Command::new(&helpers.umount).env_clear().arg(&place));
+    }
+}

@@ -56,7 +56,8 @@ fn command(
     if let Some(config) = &arguments.config {
         command.arg("--config").arg(absolute(config)?);
     }
-    command.arg("--mount").arg(absolute(&arguments.mount_point)?);
+    // A `=` in the path is a part of it.
+    command.arg("--mount-at").arg(absolute(&arguments.mount_point)?);
     // Who unmounts has ended it, whatever else its settings let it serve.
     command.arg("--until-unmounted");
     command.arg("-o").arg(&arguments.options);
@@ -151,7 +152,7 @@ mod tests {
             "/srv".as_ref(),
             "--config".as_ref(),
             config.as_os_str(),
-            "--mount".as_ref(),
+            "--mount-at".as_ref(),
             mount.as_os_str(),
             "--until-unmounted".as_ref(),
             "-o".as_ref(),

@@ -21,6 +21,9 @@ pub struct Serve {
     /// Show the store at DIR, or one bucket or directory of it; may be given several times
     #[arg(long, value_name = "DIR[=BUCKET[/PATH]]")]
     mount: Vec<OsString>,
+    /// Show the store at DIR, whatever is in its name; `-o bucket=` shows a part of it
+    #[arg(long, value_name = "DIR")]
+    mount_at: Vec<OsString>,
     /// End when the last mount is unmounted, also when S3 or REST are served
     #[arg(long)]
     until_unmounted: bool,
@@ -45,6 +48,7 @@ impl Serve {
         }
         let wanted = Wanted {
             mounts: self.mount,
+            mount_points: self.mount_at,
             until_unmounted: self.until_unmounted,
             options: self.options.join(","),
         };

@@ -89,17 +89,24 @@ pub struct MountOptions {
 }
 
 impl MountOptions {
-    /// `DIR` or `DIR=BUCKET[/PATH]`; a directory with `=` in its name needs `-o bucket=` instead.
+    /// `DIR` or `DIR=BUCKET[/PATH]`; a directory with `=` in its name has to come by [`Self::at`].
     pub fn new(target: &OsStr) -> Self {
         let bytes = target.as_bytes();
-        let (mount_point, subtree) = match bytes.iter().position(|&byte| byte == b'=') {
-            Some(at) => (&bytes[..at], Some(bytes[at + 1..].to_vec())),
-            None => (bytes, None),
-        };
+        match bytes.iter().position(|&byte| byte == b'=') {
+            Some(at) => {
+                let subtree = Some(bytes[at + 1..].to_vec());
+                Self { subtree, ..Self::at(OsStr::from_bytes(&bytes[..at])) }
+            }
+            None => Self::at(target),
+        }
+    }
+
+    /// All buckets at a directory, whatever its name is; `-o bucket=` shows less.
+    pub fn at(mount_point: &OsStr) -> Self {
         let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
         Self {
-            mount_point: PathBuf::from(OsStr::from_bytes(mount_point)),
-            subtree,
+            mount_point: PathBuf::from(mount_point),
+            subtree: None,
             source: "bucketfs".into(),
             ttl: TTL_DEFAULT,
             threads: (2 * cores).clamp(THREADS_MIN, THREADS_MAX),

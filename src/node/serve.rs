@@ -73,6 +73,8 @@ pub fn runtime() -> Result<Runtime> {
 pub struct Wanted {
     /// `DIR` or `DIR=BUCKET[/PATH]` each.
     pub mounts: Vec<OsString>,
+    /// `DIR` each, whatever its name is.
+    pub mount_points: Vec<OsString>,
     /// End with the last mount, also when S3 or REST are served.
     pub until_unmounted: bool,
     /// Words of `-o` for all of them.
@@ -93,13 +95,13 @@ pub fn serve(
     // Names the store in the table of mounts: umount.bucketfs finds the node by it.
     let source = std::path::absolute(config.data_dir()?)
         .map_err(|error| Error::io("finding the data directory", error))?;
-    let options = |target| {
-        let mut options = MountOptions::new(target);
+    let targets = wanted.mounts.iter().map(|target| MountOptions::new(target));
+    let places = wanted.mount_points.iter().map(|place| MountOptions::at(place));
+    let options = |mut options: MountOptions| {
         options.source = source.display().to_string();
         options.with(&wanted.options)
     };
-    let mounts: Vec<MountOptions> =
-        wanted.mounts.iter().map(|target| options(target)).collect::<Result<_>>()?;
+    let mounts: Vec<MountOptions> = targets.chain(places).map(options).collect::<Result<_>>()?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
         let mut signals = StopSignals::catch()?;
