@@ -174,6 +174,23 @@ fn settings_are_refused_by_name_before_anything_is_done() {
     assert_eq!(place.run(&["--help"]).status.code(), Some(0));
 }
 
+/// The others are told where this node listens, unless it is told them apart: that has to be an
+/// address they can use.
+#[test]
+fn an_address_nobody_can_use_is_not_told_to_others() {
+    let place = Place::new();
+    for listen in ["0.0.0.0:9100", "[::]:9100", "127.0.0.1:0"] {
+        let words = ["config", "check", "--peers-listen", listen];
+        assert!(place.refused(&words, 2).contains("`peers.address`"), "{listen}");
+        let named = [&words[..], &["--peers-address", "node1.example.com:9100"]].concat();
+        assert_eq!(place.json(&named)["allowed"], true);
+    }
+    assert_eq!(
+        place.json(&["config", "check", "--peers-listen", "10.0.0.1:9100"])["allowed"],
+        true
+    );
+}
+
 #[test]
 fn config_show_says_where_a_value_comes_from() {
     let place = Place::new();

@@ -92,6 +92,13 @@ impl Config {
 
     /// What no setting shows for itself.
     fn check_together(&self) -> Result<()> {
+        let cannot_be_told =
+            |listen: SocketAddr| listen.ip().is_unspecified() || listen.port() == 0;
+        if self.peers_listen.is_some_and(cannot_be_told) && self.peers_address.is_none() {
+            let what = "`peers.listen` names no address that the other nodes could use: set \
+                        `peers.address` to the host and port where they reach this one";
+            return Err(Error::Config(what.into()));
+        }
         let buffer_min = self.chunk_size.0 * 2;
         if self.write_buffer.0 < buffer_min {
             return Err(Error::Config(format!(
