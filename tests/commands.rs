@@ -191,6 +191,20 @@ fn an_address_nobody_can_use_is_not_told_to_others() {
     );
 }
 
+/// A store with small chunks needs no more than two of them.
+#[test]
+fn the_write_buffer_is_measured_by_the_chunks_of_the_store() {
+    let place = Place::new();
+    let sentence = place.refused(&["init", "--write-buffer", "1MiB"], 2);
+    assert!(sentence.contains("`write_buffer`") && sentence.contains("8MiB"), "{sentence}");
+    assert!(!place.data().exists());
+    place.json(&["init", "--chunk-size", "64KiB", "--write-buffer", "1MiB"]);
+    Serving::start(&mut place.command(&["serve", "--write-buffer", "1MiB"])).stop();
+    let large = Place::made();
+    let sentence = large.refused(&["serve", "--write-buffer", "1MiB"], 2);
+    assert!(sentence.contains("two chunks of this store"), "{sentence}");
+}
+
 #[test]
 fn config_show_says_where_a_value_comes_from() {
     let place = Place::new();

@@ -84,6 +84,9 @@ pub fn load(sources: &Sources) -> Result<Loaded> {
         loaded.take(known(key, &origin)?, text, origin)?;
     }
     loaded.config.check_together()?;
+    if loaded.origins.contains_key("chunk_size") {
+        loaded.config.check_buffer()?;
+    }
     Ok(loaded)
 }
 

@@ -90,6 +90,23 @@ impl Config {
         })
     }
 
+    /// Whether the write buffer fits to the chunk size, which only a new store takes from here.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with what it has to be at least.
+    pub fn check_buffer(&self) -> Result<()> {
+        let buffer_min = self.chunk_size.0 * 2;
+        if self.write_buffer.0 >= buffer_min {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "`write_buffer` is {} but must hold two chunks: at least {} with chunk_size {}",
+            self.write_buffer,
+            ByteSize(buffer_min),
+            self.chunk_size
+        )))
+    }
+
     /// What no setting shows for itself.
     fn check_together(&self) -> Result<()> {
         let cannot_be_told =
@@ -98,15 +115,6 @@ impl Config {
             let what = "`peers.listen` names no address that the other nodes could use: set \
                         `peers.address` to the host and port where they reach this one";
             return Err(Error::Config(what.into()));
-        }
-        let buffer_min = self.chunk_size.0 * 2;
-        if self.write_buffer.0 < buffer_min {
-            return Err(Error::Config(format!(
-                "`write_buffer` is {} but must hold two chunks: at least {} with chunk_size {}",
-                self.write_buffer,
-                ByteSize(buffer_min),
-                self.chunk_size
-            )));
         }
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             let both = "`tls.certificate` and `tls.key` belong together: set both, or none";

@@ -35,6 +35,7 @@ pub struct Initialised {
 /// # Errors
 /// [`Error::Store`] when the directory holds a store already; [`Error::Io`].
 pub fn init(config: &Config, cluster: bool) -> Result<Initialised> {
+    config.check_buffer()?;
     let options = replica_options(config)?;
     let (data_dir, engine) = (options.data_dir.clone(), options.engine);
     make_private(&data_dir)?;
