@@ -47,7 +47,8 @@ pub struct Inode {
     pub mtime: Timestamp,
     pub ctime: Timestamp,
     pub crtime: Timestamp,
-    /// The directory that holds a directory; of other kinds the one it was made in.
+    /// The directory that holds a directory. Of other kinds one that has, or had, a name of it: its
+    /// bucket says how many copies are asked for.
     pub parent: Ino,
     pub body: Body,
     /// Committed changes of the bytes, from 0.

@@ -117,6 +117,8 @@ impl Vfs {
     async fn supply(&self, mutation: &mut Mutation, need: Need) -> Result<()> {
         match mutation {
             Mutation::Commit(commit) => {
+                // The file may have come into a bucket that asks for more since.
+                let need = self.need(commit.ino);
                 self.supply_chunks(&mut commit.chunks, need).await?;
                 self.supply_ops(&commit.ops, need).await
             }

@@ -5,9 +5,9 @@ use super::state::{State, Step, require};
 use crate::error::Result;
 use crate::meta::keys;
 use crate::meta::mutation::{Outcome, Refusal};
-use crate::meta::record::{Bucket, Staged};
+use crate::meta::record::{Bucket, Inode, Staged};
 use crate::types::limits::SLOTS_FREED_MAX;
-use crate::types::{ChunkId, ContentId, Ino};
+use crate::types::{ChunkId, ContentId, FileKind, Ino};
 
 /// Directories above a file that are looked through for its bucket.
 const DEPTH_MAX: usize = 4096;
@@ -65,6 +65,16 @@ pub fn is_relaxed(state: &State<'_>, ino: Ino) -> Result<bool> {
         at = inode.parent;
     }
     Ok(false)
+}
+
+/// Tells what was moved into a directory so. A file with more names stays with the bucket of another
+/// one that requires a quorum.
+pub fn settle_in(state: &State<'_>, ino: Ino, inode: &mut Inode, parent: Ino) -> Result<()> {
+    let is_sole = inode.kind == FileKind::Directory || inode.nlink == 1;
+    if is_sole || is_relaxed(state, ino)? {
+        inode.parent = parent;
+    }
+    Ok(())
 }
 
 /// Whether a staged content may become a file's, or a part's, in a bucket that `is_relaxed`.

@@ -1,5 +1,6 @@
 //! Names that come and go: make, link, unlink, rmdir.
 
+use super::copies::settle_in;
 use super::state::{State, Step, require};
 use super::{collect, orphan, upload, xattrs};
 use crate::error::{Error, Result};
@@ -106,6 +107,7 @@ pub fn link(
     require(inode.nlink < LINK_MAX, Refusal::TooManyLinks)?;
     inode.nlink += 1;
     inode.ctime = at;
+    settle_in(state, ino, &mut inode, parent)?;
     state.put_inode(ino, &inode)?;
     state.put_dirent(parent, name, Dirent { ino, kind: inode.kind })?;
     gain(&mut directory, inode.kind, at)?;

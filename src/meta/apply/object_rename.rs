@@ -1,5 +1,6 @@
 //! Objects, and whole directories of them, that get another key in one step: RenameObject.
 
+use super::copies::settle_in;
 use super::namespace::{create, drop_link, gain, lose, put_directory};
 use super::object::{bucket, check, prune};
 use super::state::{State, Step, require};
@@ -95,9 +96,7 @@ fn relocate(
     put_directory(state, new_parent, &directory)?;
     let mut inode = state.named_inode(source.ino)?;
     inode.ctime = rename.at;
-    if source.kind == FileKind::Directory {
-        inode.parent = new_parent;
-    }
+    settle_in(state, source.ino, &mut inode, new_parent)?;
     state.put_inode(source.ino, &inode)?;
     state.tell(Change::Attributes(source.ino));
     Ok(outcome)

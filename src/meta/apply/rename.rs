@@ -1,5 +1,6 @@
 //! Names that move: rename(2) with its flags, for files and directories.
 
+use super::copies::settle_in;
 use super::namespace::{drop_link, gain, lose, put_directory};
 use super::state::{State, Step, require};
 use crate::meta::mutation::{Change, Outcome, Refusal, Rename, RenameMode};
@@ -91,7 +92,7 @@ fn take(state: &mut State<'_>, place: Place<'_>, dirent: Dirent, at: Timestamp) 
     Ok(())
 }
 
-/// Puts an entry into a directory and tells a directory of its new parent.
+/// Puts an entry into a directory and tells what it names of its new parent.
 fn settle(state: &mut State<'_>, place: Place<'_>, dirent: Dirent, at: Timestamp) -> Step<()> {
     state.put_dirent(place.parent, place.name, dirent)?;
     let mut directory = state.named_inode(place.parent)?;
@@ -100,10 +101,8 @@ fn settle(state: &mut State<'_>, place: Place<'_>, dirent: Dirent, at: Timestamp
     put_directory(state, place.parent, &directory)?;
     let mut inode = state.named_inode(dirent.ino)?;
     inode.ctime = at;
-    if dirent.kind == FileKind::Directory {
-        inode.parent = place.parent;
-        inode.explicit = true;
-    }
+    settle_in(state, dirent.ino, &mut inode, place.parent)?;
+    inode.explicit |= dirent.kind == FileKind::Directory;
     state.put_inode(dirent.ino, &inode)?;
     state.tell(Change::Attributes(dirent.ino));
     Ok(())

@@ -1,10 +1,12 @@
 //! Copies: who has to have a chunk before it may be named, who misses it, and who may give it up.
 
 use super::write::{K, commit, done, with_file, write};
-use super::{Bench, SLOT};
+use super::{Bench, SLOT, file_name};
 use crate::meta::ChunkRecord;
 use crate::meta::keys;
-use crate::meta::mutation::{Change, Loss, Mutation, NewChunk, Outcome, Refusal, WriteOp};
+use crate::meta::mutation::{
+    Change, Loss, Mutation, NewChunk, Outcome, Refusal, Rename, RenameMode, WriteOp,
+};
 use crate::meta::object::{ObjectBody, Part, PutObject};
 use crate::meta::placement::{Placement, Survey};
 use crate::meta::record::{Errand, NodeRecord, NodeState, Staged};
@@ -234,6 +236,41 @@ fn a_relaxed_bucket_takes_one_copy() {
     let nowhere = bench.chunk_on(&[]);
     let mutation = commit(&mut bench, ino, vec![write(0, &nowhere)], vec![nowhere]);
     bench.refused(mutation, Refusal::TooFewCopies);
+    bench.check();
+}
+
+/// What was made where one copy is enough was acknowledged with one for ever, wherever it was moved
+/// or linked to.
+#[test]
+fn a_file_is_committed_as_the_bucket_asks_that_it_came_to() {
+    let (mut bench, ino) = Bench::with_nodes(&[1, 2, 3]);
+    bench.relax(ino);
+    let relaxed = bench.inode(ino).unwrap().parent;
+    let strict = bench.mkdir(Ino::ROOT, "strict");
+    let overwrite = |bench: &mut Bench, ino| {
+        let (chunk, content) = (bench.chunk_on(&[1]), bench.next_content());
+        let ops = vec![WriteOp::Reset, WriteOp::Outline { content }, write(0, &chunk)];
+        let mutation = commit(bench, ino, ops, vec![chunk]);
+        bench.propose(mutation)
+    };
+    let moves = |bench: &mut Bench, (parent, name), (new_parent, new_name)| {
+        let (name, new_name) = (file_name(name), file_name(new_name));
+        let (mode, at) = (RenameMode::Replace, bench.now());
+        let rename = Rename { parent, name, new_parent, new_name, mode, held: false, at };
+        assert_eq!(bench.propose(Mutation::Rename(rename)), Outcome::Done);
+    };
+    let moved = bench.create(relaxed, "moved");
+    assert!(matches!(overwrite(&mut bench, moved), Outcome::Node { .. }));
+    moves(&mut bench, (relaxed, "moved"), (strict, "moved"));
+    assert_eq!(overwrite(&mut bench, moved), TOO_FEW);
+    moves(&mut bench, (strict, "moved"), (relaxed, "back"));
+    assert!(matches!(overwrite(&mut bench, moved), Outcome::Node { .. }));
+    let linked = bench.create(relaxed, "linked");
+    let (name, at) = (file_name("linked"), bench.now());
+    bench.propose(Mutation::Link { ino: linked, parent: strict, name, at });
+    assert_eq!(overwrite(&mut bench, linked), TOO_FEW);
+    moves(&mut bench, (relaxed, "linked"), (relaxed, "aside"));
+    assert_eq!(overwrite(&mut bench, linked), TOO_FEW, "it has a name in the other bucket");
     bench.check();
 }
 
