@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Barrier;
 use std::time::Duration;
 use support::mounts::{mounted, own_namespace, run, scratch};
 use support::node::{Node, Serve, program};
@@ -114,6 +115,39 @@ fn names_and_attributes_follow(here: &Path, there: &Path) {
     fs::rename(there.join("old"), there.join("young")).unwrap();
     until("a rename", SOON, || (!here.join("old").exists()).then_some(()));
     assert!(here.join("young").is_dir());
+}
+
+/// open(2) with O_CREAT answered EEXIST when another mount made the file between the kernel's look and
+/// its wish: `>>` from two places at once failed.
+#[test]
+fn who_creates_what_another_mount_has_just_made_opens_it() {
+    let store = Store::new();
+    let node = store.serve(&[]);
+    store.bucket();
+    node.stop();
+    let two = store.path("two").display().to_string();
+    let node = store.serve(&["--mount", &two]);
+    let (here, there) = (store.path("one/bucket"), store.path("two/bucket"));
+    let both = Barrier::new(2);
+    let appending = |dir: &Path| -> Vec<std::io::Error> {
+        let append = |number: u32| {
+            both.wait();
+            let path = dir.join(format!("f{number}"));
+            File::options().append(true).create(true).open(path)?.write_all(b"line\n")
+        };
+        (0..100).filter_map(|number| append(number).err()).collect()
+    };
+    std::thread::scope(|scope| {
+        let running = [&here, &there].map(|dir| scope.spawn(|| appending(dir)));
+        for appender in running {
+            let failed = appender.join().unwrap();
+            assert!(failed.is_empty(), "{failed:?}");
+        }
+    });
+    for number in 0..100 {
+        assert_eq!(fs::read(here.join(format!("f{number}"))).unwrap(), b"line\nline\n");
+    }
+    node.stop();
 }
 
 /// Bytes 10 to 29 of a file, by fcntl(2).

@@ -82,7 +82,9 @@ impl Vfs {
     /// open(2) with O_CREAT of a name that is not there.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] when somebody was faster; as mknod otherwise.
+    /// [`Error::AlreadyExists`] when somebody was faster and O_EXCL asks to be told; without it
+    /// [`Error::Stale`], upon which the kernel looks the name up again and opens what it finds, if
+    /// it may. As mknod otherwise.
     pub async fn create(
         &self,
         who: &Caller,
@@ -93,7 +95,10 @@ impl Vfs {
     ) -> Result<(Attr, Opened)> {
         let new = NewNode { kind: FileKind::Regular, mode, rdev: 0 };
         let make = self.new_node(who, parent, name, new, false)?;
-        let outcome = self.propose(Mutation::Make(make), who.origin).await?;
+        let outcome = match self.propose(Mutation::Make(make), who.origin).await {
+            Err(Error::AlreadyExists) if !flags.is_exclusive() => return Err(Error::Stale),
+            made => made?,
+        };
         let (ino, inode) = node_outcome(outcome)?;
         let node = self.nodes.open(ino);
         node.state().unpublished = true;

@@ -139,7 +139,8 @@ impl Client {
         self.vfs().barrier().await?;
         match self.vfs().create(&WHO, self.bucket, name.as_bytes(), 0o644, flags).await {
             Ok((_, opened)) => Ok(opened.handle),
-            Err(Error::AlreadyExists) => {
+            // As the kernel, which then looks the name up again.
+            Err(Error::Stale) => {
                 let ino = self.vfs().lookup(self.bucket, name.as_bytes())?.ino;
                 Ok(self.vfs().open(&WHO, ino, flags).await?.handle)
             }

@@ -123,7 +123,8 @@ impl Cluster {
         let created = vfs.create(&WHO, self.bucket, name.as_bytes(), 0o644, flags).await;
         let handle = match created {
             Ok((_, opened)) => opened.handle,
-            Err(Error::AlreadyExists) => {
+            // As the kernel, which then looks the name up again.
+            Err(Error::Stale) => {
                 let ino = vfs.lookup(self.bucket, name.as_bytes())?.ino;
                 vfs.open(&WHO, ino, flags).await?.handle
             }

@@ -361,6 +361,18 @@ fn an_open_handle_follows_the_file() {
 /// Creating with O_EXCL on two nodes: one wins.
 #[test]
 fn one_of_two_exclusive_creations_wins() {
+    one_of_two_creations_wins(OpenFlags(libc::O_RDWR | libc::O_EXCL), |loser| {
+        matches!(loser, Error::AlreadyExists)
+    });
+}
+
+/// Without O_EXCL whoever was slower wants the file that is there now: it was told that it exists.
+#[test]
+fn the_loser_of_two_creations_is_to_open_the_other_ones() {
+    one_of_two_creations_wins(RDWR, |loser| matches!(loser, Error::Stale));
+}
+
+fn one_of_two_creations_wins(flags: OpenFlags, is_expected: fn(&Error) -> bool) {
     run(async {
         let cluster = Cluster::new(2).await;
         let [a, b] = &cluster.nodes[..] else { panic!() };
@@ -368,14 +380,14 @@ fn one_of_two_exclusive_creations_wins() {
             let name = format!("f{number}");
             let make = async |vfs: &crate::vfs::Vfs| -> Result<Ino, Error> {
                 let who = Caller { origin: 1, ..WHO };
-                let made = vfs.create(&who, cluster.bucket, name.as_bytes(), 0o644, RDWR).await?;
+                let made = vfs.create(&who, cluster.bucket, name.as_bytes(), 0o644, flags).await?;
                 vfs.release(made.1.handle).await;
                 Ok(made.0.ino)
             };
             let (one, two) = tokio::join!(make(&a.vfs), make(&b.vfs));
             assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
             let loser = if one.is_ok() { two } else { one };
-            assert!(matches!(loser, Err(Error::AlreadyExists)));
+            assert!(is_expected(&loser.unwrap_err()));
         }
         cluster.assert_clean().await;
     });
