@@ -281,6 +281,23 @@ fn a_mapped_page_is_written_back_where_it_belongs() {
     node.stop();
 }
 
+/// fcntl(2) takes O_APPEND from a descriptor, or gives it: writes went by what it was opened with.
+#[test]
+fn writes_go_by_the_flags_of_the_moment() {
+    let store = Store::new();
+    let node = store.serve(&[]);
+    let path = store.bucket().join("log");
+    fs::write(&path, "abc").unwrap();
+    let file = File::options().append(true).open(&path).unwrap();
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) }, 0);
+    sys::pwrite(file.as_raw_fd(), 0, b"X").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"Xbc");
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_APPEND) }, 0);
+    sys::pwrite(file.as_raw_fd(), 0, b"d").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"Xbcd");
+    node.stop();
+}
+
 /// fuser unmounts the path again when its session ends, and took what lay below.
 #[test]
 fn unmounted_by_somebody_else_it_ends_well_and_leaves_what_lies_below() {

@@ -81,8 +81,8 @@ pub(super) fn write(
 /// Whose bytes a WRITE brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pages {
-    /// A process's, by write(2).
-    Process,
+    /// A process's, by write(2) with these flags of its descriptor, or of the call: O_DSYNC.
+    Process(OpenFlags),
     /// The page cache's, changed through mmap(2); FUSE_WRITE_CACHE.
     Cache,
 }
@@ -95,7 +95,7 @@ async fn write_from(
     from: Pages,
 ) -> Result<u64> {
     match from {
-        Pages::Process => door.vfs.write(who, handle.0, offset, data).await?,
+        Pages::Process(flags) => door.vfs.write_as(who, handle.0, flags, offset, data).await?,
         Pages::Cache => door.vfs.write_back(who, handle.0, offset, data).await?,
     }
     Ok(data.len() as u64)

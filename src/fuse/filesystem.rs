@@ -20,7 +20,7 @@ use super::door::Door;
 use super::locks::Asked;
 use super::negotiate::Features;
 use super::{attributes, data, directories, locks, names, negotiate, xattrs};
-use crate::vfs::AttrChange;
+use crate::vfs::{AttrChange, OpenFlags as FileFlags};
 
 /// What fuser calls.
 pub(super) struct Kernel(pub(super) Arc<Door>);
@@ -183,13 +183,13 @@ impl Filesystem for Kernel {
         handle: FileHandle,
         offset: u64,
         bytes: &[u8],
-        flags: WriteFlags,
-        _: OpenFlags,
+        what: WriteFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let cached = flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let from = if cached { Pages::Cache } else { Pages::Process };
+        let cached = what.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let from = if cached { Pages::Cache } else { Pages::Process(FileFlags(flags.0)) };
         let who = self.0.caller(request, 0);
         data::write(&self.0, who, (handle, offset), bytes, from, reply);
     }

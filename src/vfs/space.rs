@@ -214,7 +214,8 @@ impl Vfs {
         len: u64,
     ) -> Result<u64> {
         let (source, target) = (self.handles.file(from.0)?, self.handles.file(to.0)?);
-        if !source.flags.is_read() || !target.flags.is_write() || target.flags.is_append() {
+        // The kernel refuses O_APPEND itself, of which it alone knows whether it counts now.
+        if !source.flags.is_read() || !target.flags.is_write() {
             return Err(Error::BadHandle);
         }
         self.settle(source.node.ino).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Vfs;
 use super::append::Place;
 use super::node::Node;
-use super::words::Caller;
+use super::words::{Caller, OpenFlags};
 use crate::error::{Error, Result};
 use crate::replication::Wait;
 use crate::types::limits::FILE_SIZE_MAX;
@@ -18,13 +18,30 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(60);
 const TURNS: u32 = 64;
 
 impl Vfs {
+    /// write(2) with the flags the handle was opened with: see [`Self::write_as`].
+    ///
+    /// # Errors
+    /// As [`Self::write_as`].
+    pub async fn write(&self, who: &Caller, handle: u64, offset: u64, data: &[u8]) -> Result<()> {
+        let flags = self.handles.file(handle)?.flags;
+        self.write_as(who, handle, flags, offset, data).await
+    }
+
     /// write(2): the bytes are seen by every handle of this node at once, and are durable after
-    /// the next flush or fsync. An O_APPEND handle writes at the end of the moment.
+    /// the next flush or fsync. `flags` are those of the moment, which fcntl(2) changes after
+    /// open(2): with O_APPEND the bytes go to the end of the moment.
     ///
     /// # Errors
     /// [`Error::NoSpace`], [`Error::FileTooLarge`], or a failure of earlier writes that this
     /// handle has not been told.
-    pub async fn write(&self, who: &Caller, handle: u64, offset: u64, data: &[u8]) -> Result<()> {
+    pub async fn write_as(
+        &self,
+        who: &Caller,
+        handle: u64,
+        flags: OpenFlags,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
         let file = self.handles.file(handle)?;
         if !file.flags.is_write() {
             return Err(Error::BadHandle);
@@ -33,9 +50,9 @@ impl Vfs {
         file.node.report(&file.failures_seen)?;
         self.require_locks(file.node.ino, file.session)?;
         let place =
-            if file.flags.is_append() { Place::End { shown: offset } } else { Place::At(offset) };
+            if flags.is_append() { Place::End { shown: offset } } else { Place::At(offset) };
         self.write_node(who, &file.node, place, data).await?;
-        if file.flags.is_sync() {
+        if flags.is_sync() {
             return self.fsync(handle).await;
         }
         Ok(())
