@@ -1,7 +1,7 @@
 //! Locks of fcntl(2) and flock(2) that hold across mounts and nodes. They are records of metadata:
 //! granted where the order is made, and gone with the session of the node that holds them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,8 +39,8 @@ pub(super) struct LockTable {
     owners: Mutex<HashMap<(Ino, LockOwner), Holding>>,
     /// How many there are, so that a close without any asks nothing else.
     count: AtomicUsize,
-    /// Of mounts that are gone.
-    left_over: Mutex<Vec<(Ino, LockOwner)>>,
+    /// What could not be given up when its holder was gone. The kernel may give the number to another.
+    pub(super) left_over: Mutex<HashSet<(Ino, LockOwner)>>,
     unlocked: Arc<Notify>,
     /// What is noted and what is proposed of a file go together. The kernel gives the number of an
     /// open file to another as soon as it is closed, before it says so.
@@ -68,10 +68,16 @@ impl LockTable {
         self.count.store(owners.len(), Ordering::Release);
     }
 
+    /// The owner has no lock any more.
     fn forget(&self, ino: Ino, owner: LockOwner) {
+        self.left_over.lock().remove(&(ino, owner));
         let mut owners = self.owners.lock();
         owners.remove(&(ino, owner));
         self.count.store(owners.len(), Ordering::Release);
+    }
+
+    fn is_left_over(&self, ino: Ino, owner: LockOwner) -> bool {
+        self.left_over.lock().contains(&(ino, owner))
     }
 
     fn knows(&self, ino: Ino, owner: LockOwner) -> bool {
@@ -149,6 +155,10 @@ impl Vfs {
     /// Proposes a lock that nobody seems to keep us from.
     async fn try_lock(&self, set: &SetLock, handle: u64) -> Result<bool> {
         let _gate = self.locks.gate(set.ino).await;
+        // It would be taken along when that is given up.
+        if self.locks.is_left_over(set.ino, set.owner) {
+            self.unlock_all(set.ino, set.owner).await?;
+        }
         if self.in_the_way(set)?.is_some() {
             return Ok(false);
         }
@@ -211,7 +221,7 @@ impl Vfs {
         let (ino, owner) = (file.node.ino, LockOwner { mount: who.origin, number });
         if self.locks.knows(ino, owner) {
             let _gate = self.locks.gate(ino).await;
-            self.unlock_all(ino, owner).await;
+            self.unlock_all_or_later(ino, owner).await;
         }
     }
 
@@ -220,27 +230,33 @@ impl Vfs {
         let Some(&(ino, _)) = self.locks.of_handle(handle).first() else { return };
         let _gate = self.locks.gate(ino).await;
         for (ino, owner) in self.locks.of_handle(handle) {
-            self.unlock_all(ino, owner).await;
+            self.unlock_all_or_later(ino, owner).await;
         }
     }
 
-    async fn unlock_all(&self, ino: Ino, owner: LockOwner) {
+    /// The caller has the file's gate.
+    async fn unlock_all(&self, ino: Ino, owner: LockOwner) -> Result<()> {
         let all = HeldLock { first: 0, last: u64::MAX, exclusive: false, pid: 0 };
         let set = Mutation::SetLock(SetLock { ino, owner, lock: all, unlock: true });
-        match self.propose(set, 0).await {
-            Ok(_) => self.locks.forget(ino, owner),
-            Err(error) => {
-                log::warn!("inode {}: a lock is given up later: {error}", ino.0);
-                self.locks.left_over.lock().push((ino, owner));
-            }
+        self.propose(set, 0).await.map(|_| self.locks.forget(ino, owner))
+    }
+
+    async fn unlock_all_or_later(&self, ino: Ino, owner: LockOwner) {
+        if let Err(error) = self.unlock_all(ino, owner).await {
+            log::warn!("inode {}: a lock is given up later: {error}", ino.0);
+            self.locks.left_over.lock().insert((ino, owner));
         }
     }
 
     /// Gives up locks whose holders are gone, as a part of upkeep.
     pub(super) async fn drop_left_over_locks(&self) {
-        let left_over = std::mem::take(&mut *self.locks.left_over.lock());
+        let left_over = self.locks.left_over.lock().clone();
         for (ino, owner) in left_over {
-            self.unlock_all(ino, owner).await;
+            let _gate = self.locks.gate(ino).await;
+            // Whoever has the number now may have seen to it meanwhile, and locked anew.
+            if self.locks.is_left_over(ino, owner) {
+                self.unlock_all_or_later(ino, owner).await;
+            }
         }
     }
 

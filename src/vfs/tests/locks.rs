@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cluster::{Cluster, Node, RDWR, WHO, run};
 use crate::error::Error;
+use crate::meta::LockOwner;
 use crate::vfs::{Caller, FileLock, LockKind, Locked};
 
 fn lock(owner: u64, first: u64, last: u64, kind: LockKind) -> FileLock {
@@ -136,6 +137,32 @@ fn a_lost_lock_stops_the_writes_that_relied_on_it() {
         assert_eq!(try_lock(b, handles[1], wanted).await, Locked::Taken);
         assert_eq!(try_lock(a, handles[0], whole(1, LockKind::Unlock)).await, Locked::Granted);
         assert_eq!(try_lock(b, handles[1], wanted).await, Locked::Granted);
+    });
+}
+
+/// A close could not give its lock up during an outage. Who has the owner's number since and locked anew lost that
+/// lock to the next round of upkeep.
+#[test]
+fn what_a_close_left_over_takes_no_later_lock_along() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let [a, b] = &cluster.nodes[..] else { panic!() };
+        let handles = opened(&cluster).await;
+        let ino = b.vfs.handles.file(handles[1]).unwrap().node.ino;
+        let wanted = whole(1, LockKind::Exclusive);
+        assert_eq!(
+            try_lock(b, handles[1], lock(1, 0, 9, LockKind::Exclusive)).await,
+            Locked::Granted
+        );
+        let owner = LockOwner { mount: WHO.origin, number: 1 };
+        b.vfs.locks.left_over.lock().insert((ino, owner));
+        let later = lock(1, 20, 29, LockKind::Exclusive);
+        assert_eq!(try_lock(b, handles[1], later).await, Locked::Granted);
+        b.vfs.upkeep_round().await.unwrap();
+        assert_eq!(try_lock(a, handles[0], wanted).await, Locked::Taken);
+        // What the close was to give up is free.
+        let before = lock(1, 0, 9, LockKind::Exclusive);
+        assert_eq!(try_lock(a, handles[0], before).await, Locked::Granted);
     });
 }
 
