@@ -43,6 +43,9 @@ impl Vfs {
     pub async fn setattr(&self, who: &Caller, ino: Ino, change: AttrChange) -> Result<Attr> {
         self.require_usable(ino, &self.inode(ino)?)?;
         if let Some(size) = change.size {
+            if let Some(handle) = change.handle {
+                self.require_locks(ino, self.handles.file(handle)?.session)?;
+            }
             self.truncate(who, ino, size).await?;
         } else {
             self.settle(ino).await?;

@@ -1,6 +1,7 @@
 //! Locks of fcntl(2) and flock(2) that hold across mounts and nodes. They are records of metadata:
 //! granted where the order is made, and gone with the session of the node that holds them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,10 +24,14 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long anybody may wait.
 const PATIENCE: Duration = Duration::from_secs(3600);
 const GATES: usize = 32;
+/// The last byte that a file can have for the kernel, and a lock to the end of any file.
+const LAST: u64 = i64::MAX as u64;
 
 /// How an owner came by its locks.
 #[derive(Clone, Copy, Debug)]
 struct Holding {
+    /// The one of its first lock: with that session all it relies on is in doubt, whatever it locks
+    /// later, until it gives everything up.
     session: SessionId,
     /// The handle it locked through last. When that is gone, the owner is: it was that open file
     /// (flock, F_OFD_SETLK), or a process whose closes give up its locks.
@@ -62,9 +67,25 @@ impl LockTable {
         self.gates[ino.0 as usize % GATES].lock().await
     }
 
-    fn note(&self, ino: Ino, owner: LockOwner, holding: Holding) {
+    /// Notes an owner that may get a lock. Returns what is to stand there if it gets none.
+    fn note(&self, ino: Ino, owner: LockOwner, new: Holding) -> Option<Holding> {
         let mut owners = self.owners.lock();
-        owners.insert((ino, owner), holding);
+        let before = owners.get(&(ino, owner)).copied();
+        let session = before.map_or(new.session, |before| before.session);
+        owners.insert((ino, owner), Holding { session, ..new });
+        self.count.store(owners.len(), Ordering::Release);
+        before
+    }
+
+    /// The owner got no lock after all.
+    fn restore(&self, ino: Ino, owner: LockOwner, before: Option<Holding>) {
+        let mut owners = self.owners.lock();
+        if let Entry::Occupied(mut noted) = owners.entry((ino, owner)) {
+            match before {
+                Some(before) => drop(noted.insert(before)),
+                None => drop(noted.remove()),
+            }
+        }
         self.count.store(owners.len(), Ordering::Release);
     }
 
@@ -163,12 +184,15 @@ impl Vfs {
             return Ok(false);
         }
         let session = self.replica.session();
-        self.locks.note(set.ino, set.owner, Holding { session, handle });
+        let before = self.locks.note(set.ino, set.owner, Holding { session, handle });
         let proposed = Mutation::SetLock(*set);
         match self.replica.propose_of(session, proposed, super::Wait::Applied, 0).await {
             Ok(_) => Ok(true),
             // Somebody was faster.
-            Err(Error::Conflict) => Ok(false),
+            Err(Error::Conflict) => {
+                self.locks.restore(set.ino, set.owner, before);
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -176,6 +200,10 @@ impl Vfs {
     async fn unlock(&self, set: SetLock) -> Result<()> {
         if !self.locks.knows(set.ino, set.owner) {
             return Ok(());
+        }
+        let _gate = self.locks.gate(set.ino).await;
+        if set.lock.first == 0 && set.lock.last >= LAST {
+            return self.unlock_all(set.ino, set.owner).await;
         }
         self.propose(Mutation::SetLock(set), 0).await.map(|_| ())
     }
@@ -262,7 +290,8 @@ impl Vfs {
 
     /// # Errors
     /// [`Error::NoQuorum`] for who relies on a lock of a session that was lost: somebody else may
-    /// have the lock by now. Closing the file, and opening it again, ends that.
+    /// have the lock by now. Closing the file, and opening it again, ends that, and so does
+    /// unlocking all of it.
     pub(super) fn require_locks(&self, ino: Ino, opened_in: SessionId) -> Result<()> {
         let now = self.replica.session();
         if opened_in != now && self.locks.lost(ino, now) {

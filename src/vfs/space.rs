@@ -97,6 +97,7 @@ impl Vfs {
         if !file.flags.is_write() {
             return Err(Error::BadHandle);
         }
+        self.require_locks(file.node.ino, file.session)?;
         let end = offset.checked_add(len).ok_or(Error::FileTooLarge)?;
         if end > self.settings.max_object_size {
             return Err(Error::FileTooLarge);
@@ -218,6 +219,7 @@ impl Vfs {
         if !source.flags.is_read() || !target.flags.is_write() {
             return Err(Error::BadHandle);
         }
+        self.require_locks(target.node.ino, target.session)?;
         self.settle(source.node.ino).await?;
         let end = self.inode(source.node.ino)?.size;
         let len = len.min(end.saturating_sub(from.1)).min(COPY_SLOTS * self.replica.chunk_size());

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::cluster::{Cluster, Node, RDWR, WHO, run};
+use super::sessions::give_up;
 use crate::error::Error;
 use crate::meta::LockOwner;
-use crate::vfs::{Caller, FileLock, LockKind, Locked};
+use crate::vfs::{AttrChange, Caller, FileLock, LockKind, Locked};
 
 fn lock(owner: u64, first: u64, last: u64, kind: LockKind) -> FileLock {
     FileLock { owner, first, last, kind, pid: 42 }
@@ -137,6 +138,36 @@ fn a_lost_lock_stops_the_writes_that_relied_on_it() {
         assert_eq!(try_lock(b, handles[1], wanted).await, Locked::Taken);
         assert_eq!(try_lock(a, handles[0], whole(1, LockKind::Unlock)).await, Locked::Granted);
         assert_eq!(try_lock(b, handles[1], wanted).await, Locked::Granted);
+    });
+}
+
+/// Who lost a lock and locked something else since, or tried to, could write again as if it had both.
+#[test]
+fn another_lock_does_not_hide_that_one_was_lost() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let [a, b] = &cluster.nodes[..] else { panic!() };
+        let handles = opened(&cluster).await;
+        let ino = b.vfs.handles.file(handles[1]).unwrap().node.ino;
+        let exclusive = |first, last| lock(1, first, last, LockKind::Exclusive);
+        assert_eq!(try_lock(b, handles[1], exclusive(0, 9)).await, Locked::Granted);
+        give_up(&cluster, 1).await;
+        assert_eq!(try_lock(a, handles[0], exclusive(0, 9)).await, Locked::Granted);
+        assert_eq!(try_lock(b, handles[1], exclusive(20, 29)).await, Locked::Granted);
+        let target = (handles[1], 0);
+        let cut = AttrChange { size: Some(0), handle: Some(handles[1]), ..AttrChange::default() };
+        for late in [
+            b.vfs.write(&WHO, handles[1], 0, b"late").await,
+            b.vfs.fallocate(&WHO, handles[1], 0, 9, 0).await,
+            b.vfs.copy_file_range(&WHO, (handles[1], 0), target, 1).await.map(|_| ()),
+            b.vfs.setattr(&WHO, ino, cut).await.map(|_| ()),
+        ] {
+            assert!(matches!(late, Err(Error::NoQuorum(_))), "{late:?}");
+        }
+        // It starts anew when it has given up all it believes to have.
+        assert_eq!(try_lock(b, handles[1], whole(1, LockKind::Unlock)).await, Locked::Granted);
+        assert_eq!(try_lock(b, handles[1], exclusive(20, 29)).await, Locked::Granted);
+        b.vfs.write(&WHO, handles[1], 20, b"free").await.unwrap();
     });
 }
 

@@ -7,7 +7,7 @@ use crate::types::{BucketName, ObjectKey};
 use crate::vfs::{Condition, ObjectHeaders};
 
 /// The others give the node up, and it comes back.
-async fn give_up(cluster: &Cluster, at: usize) {
+pub(super) async fn give_up(cluster: &Cluster, at: usize) {
     let node = &cluster.nodes[at];
     let before = node.replica.session();
     node.member.cut(true);
