@@ -17,7 +17,7 @@ use super::reply::{GENERATION, done};
 pub(super) fn opendir(door: &Arc<Door>, node: INodeNo, reply: ReplyOpen) {
     let ino = door.ino(node);
     door.after_barrier("opendir", move |door, seen| {
-        match seen.and_then(|()| door.vfs.opendir(ino)) {
+        match seen.and_then(|()| door.vfs.opendir(door.origin, ino)) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(error) => reply.error(report("opendir", &error)),
         }

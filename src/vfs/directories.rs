@@ -30,6 +30,8 @@ type Position = (FileName, bool);
 #[derive(Debug)]
 pub(super) struct Listing {
     ino: Ino,
+    /// The mount that opened it.
+    pub origin: u32,
     places: Mutex<Places>,
 }
 
@@ -75,13 +77,13 @@ impl Places {
 }
 
 impl Vfs {
-    /// opendir(3).
+    /// opendir(3), through mount `origin`.
     ///
     /// # Errors
     /// [`Error::NotADirectory`], [`Error::Stale`].
-    pub fn opendir(&self, ino: Ino) -> Result<u64> {
+    pub fn opendir(&self, origin: u32, ino: Ino) -> Result<u64> {
         self.directory(ino)?;
-        Ok(self.handles.add_directory(Listing { ino, places: Mutex::default() }))
+        Ok(self.handles.add_directory(Listing { ino, origin, places: Mutex::default() }))
     }
 
     /// Calls `emit` with each entry after `cookie` (0: from the start) until it answers false.

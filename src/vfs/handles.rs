@@ -1,6 +1,6 @@
 //! Open files and directories by the number the kernel hands back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +15,8 @@ use crate::types::SessionId;
 #[derive(Debug)]
 pub(super) struct FileHandle {
     pub node: Arc<Node>,
+    /// The mount that opened it.
+    pub origin: u32,
     pub flags: OpenFlags,
     /// Failures of the node this handle was told about.
     pub failures_seen: AtomicU64,
@@ -65,6 +67,17 @@ impl Handles {
             Some(Open::Directory(listing)) => Ok(Arc::clone(listing)),
             Some(Open::File(_)) | None => Err(Error::BadHandle),
         }
+    }
+
+    /// Of files and directories that were opened through these mounts.
+    pub fn of(&self, mounts: &BTreeSet<u32>) -> Vec<u64> {
+        let open = self.open.read();
+        let of = |open: &Open| match open {
+            Open::File(file) => file.origin,
+            Open::Directory(listing) => listing.origin,
+        };
+        let found = open.iter().filter(|(_, open)| mounts.contains(&of(open)));
+        found.map(|(number, _)| *number).collect()
     }
 
     /// Forgets the number; the file it was, if it was one.

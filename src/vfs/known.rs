@@ -1,6 +1,6 @@
 //! What each mount's kernel holds: lookup counts, and the version of the pages it cached.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use parking_lot::Mutex;
 
@@ -68,9 +68,15 @@ impl KernelState {
         known.keys().filter(|(mount, _)| *mount == origin).map(|(_, ino)| *ino).collect()
     }
 
-    /// A mount is gone.
-    pub fn forget_mount(&self, origin: u32) {
-        self.known.lock().retain(|&(mount, _), _| mount != origin);
+    /// A mount is gone. Returns what no kernel has a reference to any more.
+    pub fn forget_mount(&self, origin: u32) -> BTreeSet<Ino> {
+        let mut known = self.known.lock();
+        let gone = known.extract_if(|&(mount, _), _| mount == origin);
+        let mut gone: BTreeSet<Ino> = gone.map(|((_, ino), _)| ino).collect();
+        for (_, ino) in known.keys() {
+            gone.remove(ino);
+        }
+        gone
     }
 }
 
@@ -94,5 +100,9 @@ mod tests {
         assert_eq!((kernel.of(1), kernel.of(2), kernel.of(3)), (vec![ino], vec![Ino(8)], vec![]));
         assert!(!kernel.forget(1, ino, 1));
         assert!(kernel.forget(1, ino, 1));
+        kernel.remember(2, ino);
+        kernel.remember(3, Ino(8));
+        assert_eq!(kernel.forget_mount(2), BTreeSet::from([ino]), "the third knows the other");
+        assert_eq!(kernel.of(2), []);
     }
 }

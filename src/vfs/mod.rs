@@ -49,7 +49,7 @@ mod xattrs;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -96,6 +96,8 @@ pub struct Vfs {
     kernel: known::KernelState,
     /// Records of files without a name that a kernel still asks about.
     tombstones: Mutex<HashMap<Ino, Box<Inode>>>,
+    /// Whose open files are to be closed: their kernels cannot do it any more.
+    ended_mounts: Mutex<BTreeSet<u32>>,
     locks: locks::LockTable,
     sealer: seal::Sealer,
     sealing: OnceLock<sealing::Sealing>,
@@ -134,6 +136,7 @@ impl Vfs {
             gates: gates::Gates::default(),
             kernel: known::KernelState::default(),
             tombstones: Mutex::default(),
+            ended_mounts: Mutex::default(),
             locks,
             sealer,
             sealing: OnceLock::new(),
@@ -198,9 +201,16 @@ impl Vfs {
         }
     }
 
-    /// Mount `origin` is gone, and all references of its kernel.
+    /// Mount `origin` is gone, and all references of its kernel. What it has open still is closed in
+    /// the background, and saved as by any last close.
     pub fn forget_mount(&self, origin: u32) {
-        self.kernel.forget_mount(origin);
+        {
+            let mut tombstones = self.tombstones.lock();
+            for ino in self.kernel.forget_mount(origin) {
+                tombstones.remove(&ino);
+            }
+        }
+        self.ended_mounts.lock().insert(origin);
         self.locks.forget_mount(origin);
         self.upkeep.ring();
     }

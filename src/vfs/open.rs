@@ -113,9 +113,9 @@ impl Vfs {
             state.running += u32::from(flags.is_exec());
             AtomicU64::new(state.told())
         };
-        let session = self.replica.session();
-        let handle = self.handles.add_file(FileHandle { node, flags, failures_seen, session });
-        Opened { handle, keep_cache }
+        let (origin, session) = (who.origin, self.replica.session());
+        let file = FileHandle { node, origin, flags, failures_seen, session };
+        Opened { handle: self.handles.add_file(file), keep_cache }
     }
 
     /// O_TRUNC: nothing of the old bytes is seen any more, nor of uncommitted ones.
@@ -150,6 +150,18 @@ impl Vfs {
             file.node.state().running -= 1;
         }
         self.close_node(&file.node).await;
+    }
+
+    /// Closes what mounts had open that ended without a RELEASE (umount -f, a cut connection), as a
+    /// part of upkeep. A request that was under way then may open something still: each round looks.
+    pub(super) async fn release_ended(&self) {
+        let ended = self.ended_mounts.lock().clone();
+        if ended.is_empty() {
+            return;
+        }
+        for handle in self.handles.of(&ended) {
+            self.release(handle).await;
+        }
     }
 
     /// One handle or reader less of a file.

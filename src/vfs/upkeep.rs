@@ -117,6 +117,7 @@ impl Vfs {
     pub async fn upkeep_round(&self) -> Result<()> {
         self.nodes.all().iter().for_each(|node| self.give_up_lost(node));
         self.drop_left_over_locks().await;
+        self.release_ended().await;
         self.release_orphans().await?;
         self.drop_unstaged().await?;
         self.reap_told_strays().await?;

@@ -145,7 +145,7 @@ fn cookies_stay_good_while_entries_come_and_go() {
             let name = format!("{number:04}");
             store.vfs.mknod(&WHO, store.bucket, name.as_bytes(), node).await.unwrap();
         }
-        let dir = store.vfs.opendir(store.bucket).unwrap();
+        let dir = store.vfs.opendir(WHO.origin, store.bucket).unwrap();
         let (mut cookie, mut names) = (0, Vec::new());
         loop {
             let mut room = 7;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, RDONLY, RDWR, WHO, run};
 use crate::error::{Error, Result};
 use crate::types::{BucketName, ByteRange, Ino, ObjectKey};
-use crate::vfs::{Condition, ObjectHeaders, RenameMode};
+use crate::vfs::{Caller, Condition, ObjectHeaders, RenameMode};
 
 fn bytes(seed: u8, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at / 7) as u8 ^ seed).collect()
@@ -42,6 +42,42 @@ fn a_file_removed_on_one_node_stays_for_those_who_have_it_open() {
         assert!(matches!(b.open(ino, RDONLY).await, Err(Error::Stale)));
         cluster.assert_clean().await;
         assert_eq!(cluster.chunk_files(), 0);
+    });
+}
+
+/// `umount -f` on a node that goes on serving: the kernel closes nothing any more. What was removed stayed
+/// until a restart, and what was written waited in memory for as long.
+#[test]
+fn what_an_ended_mount_had_open_is_closed() {
+    run(async {
+        let cluster = Cluster::new(1).await;
+        let vfs = cluster.vfs(0);
+        let mut inos = Vec::new();
+        for name in [&b"removed"[..], b"written"] {
+            let made = vfs.create(&WHO, cluster.bucket, name, 0o644, RDWR).await.unwrap();
+            vfs.remember(WHO.origin, made.0.ino);
+            vfs.write(&WHO, made.1.handle, 0, name).await.unwrap();
+            inos.push(made.0.ino);
+        }
+        let listing = vfs.opendir(WHO.origin, cluster.bucket).unwrap();
+        vfs.unlink(&WHO, cluster.bucket, b"removed").await.unwrap();
+        let other = Caller { origin: 2, ..WHO };
+        let kept = vfs.open(&other, inos[1], RDONLY).await.unwrap().handle;
+        vfs.forget_mount(WHO.origin);
+        vfs.upkeep_round().await.unwrap();
+        assert!(matches!(vfs.getattr(inos[0]), Err(Error::Stale)), "it is gone");
+        assert!(vfs.readdir(listing, 0, &mut |_| true).is_err());
+        assert_eq!(vfs.read(kept, 0, 100).await.unwrap(), b"written", "another mount's");
+        vfs.release(kept).await;
+        assert!(vfs.nodes.all().is_empty(), "nothing waits to be saved");
+        // A file without a name that this kernel asked about when it ended.
+        let made = vfs.create(&WHO, cluster.bucket, b"closed", 0o644, RDWR).await.unwrap();
+        vfs.remember(WHO.origin, made.0.ino);
+        vfs.release(made.1.handle).await;
+        vfs.unlink(&WHO, cluster.bucket, b"closed").await.unwrap();
+        assert_eq!(vfs.tombstones.lock().len(), 1);
+        vfs.forget_mount(WHO.origin);
+        assert!(vfs.tombstones.lock().is_empty());
     });
 }
 
