@@ -56,7 +56,7 @@ const MUTANTS: &[Mutant] = &[
         edits: &[
             (
                 "src/meta/apply/collect.rs",
-                "        if may_still_come(state, id)? {\n            continue;\n        }\n",
+                "        if id.session != state.session && may_still_come(state, id)? {\n            continue;\n        }\n",
                 "",
             ),
             ("src/vfs/upkeep.rs", " && !view.may_still_come(id)?", ""),

@@ -127,8 +127,9 @@ pub enum Mutation {
         pieces: Vec<Piece>,
         chunks: Vec<NewChunk>,
     },
-    /// Forgets chunks without references; ids that do have references, or that their live session
-    /// may still introduce, are left out. → [`Outcome::Reaped`] with what may be deleted.
+    /// Forgets chunks without references; ids that do have references, or that another live session
+    /// may still introduce, are left out. For its own the proposer vouches: it has settled them.
+    /// → [`Outcome::Reaped`] with what may be deleted.
     Reap {
         ids: Vec<ChunkId>,
     },

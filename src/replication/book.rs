@@ -83,6 +83,12 @@ impl Book {
         }
     }
 
+    /// Whether the chunk is one of this session's, and settled.
+    pub fn is_settled(&self, id: ChunkId) -> bool {
+        let state = self.state.lock();
+        id.session == state.session && state.chunks.is_settled(id.counter)
+    }
+
     pub fn next_content(&self) -> ContentId {
         let mut state = self.state.lock();
         state.contents += 1;
@@ -105,9 +111,12 @@ mod tests {
         book.settle(first.id);
         let chunk = book.next_chunk();
         assert_eq!(chunk, ChunkId { session: SessionId(3), counter: 1 });
+        assert!(!book.is_settled(chunk));
         let third = book.request(Mutation::Abort { sequence: 9 });
         assert_eq!((third.settled, third.chunk_mark), (1, 0));
         book.settle_chunk(chunk);
+        assert!(book.is_settled(chunk));
+        assert!(!book.is_settled(ChunkId { session: SessionId(2), ..chunk }));
         assert_eq!(book.request(Mutation::Abort { sequence: 9 }).chunk_mark, 1);
         let other = RequestId { session: SessionId(2), sequence: 2 };
         book.settle(other);

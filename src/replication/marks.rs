@@ -21,6 +21,11 @@ impl Marks {
         self.open.remove(&number);
     }
 
+    /// Whether `number` was given, and has its final answer.
+    pub fn is_settled(&self, number: u64) -> bool {
+        (1..=self.given).contains(&number) && !self.open.contains(&number)
+    }
+
     /// All numbers up to here are settled.
     pub fn mark(&self) -> u64 {
         self.open.first().map_or(self.given, |first| first - 1)
@@ -38,6 +43,8 @@ mod tests {
         assert_eq!((marks.give(), marks.give(), marks.give()), (1, 2, 3));
         marks.settle(2);
         assert_eq!(marks.mark(), 0);
+        let settled: Vec<_> = (0..6).filter(|number| marks.is_settled(*number)).collect();
+        assert_eq!(settled, [2]);
         marks.settle(1);
         assert_eq!(marks.mark(), 2);
         marks.settle(3);

@@ -228,9 +228,15 @@ impl Replica {
         self.proposer.book.next_chunk()
     }
 
-    /// The chunk is recorded or given up: it is not introduced any more.
+    /// The chunk is recorded or given up: nothing that is proposed from now on introduces or names it,
+    /// and what did was answered, or is aborted before anything newer is applied.
     pub fn settle_chunk(&self, id: ChunkId) {
         self.proposer.book.settle_chunk(id);
+    }
+
+    /// Whether the chunk is one of this session's, and settled.
+    pub fn is_settled_chunk(&self, id: ChunkId) -> bool {
+        self.proposer.book.is_settled(id)
     }
 
     pub fn next_content(&self) -> ContentId {

@@ -75,6 +75,11 @@ impl Member {
         self.limit.send_replace(limit);
     }
 
+    /// Requests that have their place so far, of all members.
+    pub fn end(&self) -> usize {
+        self.order.end()
+    }
+
     fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
     }

@@ -124,11 +124,12 @@ impl Vfs {
         self.drop_abandoned().await?;
         self.compact_crowded().await?;
         // What is everybody's is done by one, whoever leads: its proposals have no way to go.
-        if self.replica.is_alone() || self.replica.leads() {
+        let for_all = self.replica.is_alone() || self.replica.leads();
+        if for_all {
             self.free_uploads().await?;
             self.free_contents().await?;
-            self.reap_garbage().await?;
         }
+        self.reap_garbage(for_all).await?;
         self.delete_reaped();
         Ok(())
     }
@@ -255,7 +256,7 @@ impl Vfs {
             let gone: BTreeSet<ChunkId> = reaped.iter().flatten().copied().collect();
             for &id in ids.iter().filter(|id| !gone.contains(id)) {
                 // One with a record was named by a commit after all, and goes with its references.
-                // Another waits for the session's mark to cover it, or for somebody to answer.
+                // Another waits for somebody to answer.
                 if self.replica.table().view().chunk(id)?.is_none() {
                     self.upkeep.work.lock().abandoned.push_back(id);
                 }
@@ -265,15 +266,35 @@ impl Vfs {
         Ok(())
     }
 
-    async fn reap_garbage(&self) -> Result<()> {
-        let mut after = None;
+    /// Chunks without references. Above its session's mark only the node that gave out the number
+    /// knows whether it is settled: each sees to its own there, and who works `for_all` to the rest.
+    pub(super) async fn reap_garbage(&self, for_all: bool) -> Result<()> {
+        let own = self.replica.session();
+        let mut after = (!for_all).then(|| ChunkId { session: own, counter: 0 }.to_bytes());
         loop {
-            let page = self.replica.table().view().ids(keys::GARBAGE, after, REAP_MAX)?;
-            let Some(&last) = page.last() else {
+            let mut ids = Vec::new();
+            {
+                let view = self.replica.table().view();
+                let page = view.ids(keys::GARBAGE, after, REAP_MAX)?;
+                after = page.last().copied();
+                for id in page.into_iter().map(ChunkId::from_bytes) {
+                    if !for_all && id.session != own {
+                        after = None;
+                        break;
+                    }
+                    let is_due = match view.may_still_come(id)? {
+                        true => self.replica.is_settled_chunk(id),
+                        false => for_all,
+                    };
+                    ids.extend(is_due.then_some(id));
+                }
+            }
+            if !ids.is_empty() {
+                self.reap(ids).await?;
+            }
+            if after.is_none() {
                 return Ok(());
-            };
-            after = Some(last);
-            self.reap(page.into_iter().map(ChunkId::from_bytes).collect()).await?;
+            }
         }
     }
 

@@ -91,12 +91,21 @@ pub fn compact(state: &mut State<'_>, compaction: &Compaction<'_>) -> Step<Outco
     Ok(Outcome::Done)
 }
 
-/// Forgets chunks. Afterwards no session can introduce or use them again, so their files may go.
+/// Forgets chunks. Afterwards no session introduces or uses them again, so their files may go.
+///
+/// Nothing names a chunk without references but a request that brings its id, for copies by
+/// reference, compactions of others and uploads' parts name what a manifest names at that moment.
+/// Only the session of the id brings it. Of another session than the proposer's such a request may
+/// be under way until the session's mark has passed the id: then it is refused. The proposer's own
+/// are settled, as it alone knows, whatever its mark: each request that brought the id was answered,
+/// and a late copy of it is answered from its outcome or fenced; or its fate was unknown, and its
+/// abort is applied before this (see `replication::combiner`). So an open file whose chunk has a low
+/// number keeps no other chunk.
 pub fn reap(state: &mut State<'_>, ids: &[ChunkId]) -> Step<Outcome> {
     require(ids.len() <= REAP_IDS_MAX, Refusal::Malformed)?;
     let mut reaped = Vec::new();
     for &id in ids.iter().collect::<BTreeSet<_>>() {
-        if may_still_come(state, id)? {
+        if id.session != state.session && may_still_come(state, id)? {
             continue;
         }
         match state.chunk(id)?.map(|chunk| chunk.references) {
