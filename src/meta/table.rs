@@ -1,6 +1,7 @@
 //! The table of all records: applied to by one, read by many, kept by an engine.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -27,13 +28,16 @@ const PROGRESS_RECORDS: u64 = 1 << 16;
 
 /// Locks are taken in the order of the fields.
 pub struct Table {
+    /// Held while the engine is flushed, and while it is closed: whoever flushes has it without
+    /// `engine`.
+    flushing: Mutex<()>,
     /// Held while a batch is made and committed; with the digest of what is committed.
     pub(super) applier: Mutex<Digest>,
     /// Held for reading by views, for writing while all records are replaced: in between a table
     /// shows nothing that ever was.
     pub(super) whole: RwLock<()>,
     /// Held for reading by views, for writing only while a batch becomes visible.
-    pub(super) engine: RwLock<Box<dyn KvEngine>>,
+    pub(super) engine: RwLock<Arc<dyn KvEngine>>,
     /// The snapshot that is being read, if any.
     pub(super) scan: Mutex<Option<Scan>>,
     pub(super) spill: Option<Spill>,
@@ -84,9 +88,10 @@ impl Table {
             None => Digest::default(),
         };
         Ok(Self {
+            flushing: Mutex::default(),
             applier: Mutex::new(digest),
             whole: RwLock::new(()),
-            engine: RwLock::new(engine),
+            engine: RwLock::new(engine.into()),
             scan: Mutex::new(None),
             spill,
         })
@@ -160,9 +165,13 @@ impl Table {
     }
 
     /// As [`Self::flush`]; `sync_log` runs when it is settled what gets durable, so that the table
-    /// on disk is never ahead of a log that syncs what it has then.
+    /// on disk is never ahead of a log that syncs what it has then. Reads and commits go on
+    /// meanwhile: held for that long, the lock would stop them, for a commit that waits for it
+    /// keeps readers out.
     pub fn flush_after(&self, sync_log: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        self.engine.read().flush(sync_log)
+        let _flushing = self.flushing.lock();
+        let engine = Arc::clone(&self.engine.read());
+        engine.flush(sync_log)
     }
 
     /// Reads everything, while nothing can be committed; `progress` is told the records read.
@@ -183,12 +192,13 @@ impl Table {
     }
 
     /// Makes everything durable and lets go of the files, sealed for the next open. Everything
-    /// fails with [`Error::ShuttingDown`] afterwards. Waits for views.
+    /// fails with [`Error::ShuttingDown`] afterwards. Waits for views and for a flush.
     pub fn close(&self) -> Result<()> {
+        let _flushing = self.flushing.lock();
         let _applier = self.applier.lock();
         let mut engine = self.engine.write();
         engine.flush(&mut || Ok(()))?;
-        *engine = Box::new(engine::Closed);
+        *engine = Arc::new(engine::Closed);
         drop(engine);
         match &self.spill {
             Some(Spill { dir, .. }) if !seal::write(dir)? => {
@@ -207,9 +217,13 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
     use crate::error::Error;
     use crate::meta::Dirent;
+    use crate::meta::kv::Visitor;
     use crate::types::{FileKind, FileName, Ino};
 
     fn name(text: &str) -> FileName {
@@ -222,6 +236,65 @@ mod tests {
             _ => keys::file_dirent(Ino::ROOT, &name(text)),
         };
         txn.put(key, codec::encode(&Dirent { ino: Ino(7), kind }).unwrap());
+    }
+
+    /// A memory whose flushes say that they have begun, and end when they are told to.
+    struct Slow {
+        memory: engine::MemoryEngine,
+        begun: mpsc::Sender<()>,
+        end: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl KvRead for Slow {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+            self.memory.get(key)
+        }
+
+        fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visitor<'_>) -> Result<()> {
+            self.memory.scan(from, to, visit)
+        }
+    }
+
+    impl KvEngine for Slow {
+        fn commit(&self, batch: WriteBatch) -> Result<()> {
+            self.memory.commit(batch)
+        }
+
+        fn flush(&self, _before: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+            self.begun.send(()).unwrap();
+            self.end.lock().recv().unwrap();
+            Ok(())
+        }
+
+        fn size_on_disk(&self) -> Result<u64> {
+            Ok(0)
+        }
+    }
+
+    /// A commit waited for the flush, and all reads for the commit.
+    #[test]
+    fn a_flush_holds_up_neither_commits_nor_reads() {
+        let ((begun, has_begun), (end, ends)) = (mpsc::channel(), mpsc::channel());
+        let slow = Slow { memory: engine::MemoryEngine::default(), begun, end: Mutex::new(ends) };
+        let table = Table::over(Box::new(slow), None).unwrap();
+        std::thread::scope(|scope| {
+            let flush = scope.spawn(|| table.flush());
+            has_begun.recv().unwrap();
+            let (seen, sees) = mpsc::channel();
+            let table = &table;
+            scope.spawn(move || {
+                table.apply(&[], b"1".to_vec()).unwrap();
+                seen.send(table.view().get(keys::APPLIED)).unwrap();
+            });
+            let read = sees.recv_timeout(Duration::from_secs(20));
+            let is_flushing = !flush.is_finished();
+            end.send(()).unwrap();
+            assert_eq!(read.unwrap().unwrap().unwrap(), b"1");
+            assert!(is_flushing);
+            flush.join().unwrap().unwrap();
+            end.send(()).unwrap();
+            table.close().unwrap();
+        });
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Typed reads of one state of the table: no batch is seen in half, none comes in between.
 
+use std::sync::Arc;
+
 use parking_lot::RwLockReadGuard;
 use serde::de::DeserializeOwned;
 
@@ -18,13 +20,13 @@ use crate::types::{ChunkId, ContentId, FileName, Ino, KeyId, NodeId, SessionId};
 /// thread (a waiting applier would block the second for ever).
 pub struct View<'a> {
     _whole: RwLockReadGuard<'a, ()>,
-    engine: RwLockReadGuard<'a, Box<dyn KvEngine>>,
+    engine: RwLockReadGuard<'a, Arc<dyn KvEngine>>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(
         whole: RwLockReadGuard<'a, ()>,
-        engine: RwLockReadGuard<'a, Box<dyn KvEngine>>,
+        engine: RwLockReadGuard<'a, Arc<dyn KvEngine>>,
     ) -> Self {
         Self { _whole: whole, engine }
     }
