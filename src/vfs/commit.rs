@@ -9,12 +9,10 @@ use super::words::Caller;
 use super::{Vfs, node_outcome};
 use crate::error::{Error, Result};
 use crate::meta::{Body, Commit, Inode, Mutation, NewChunk, Refusal, WriteOp};
-use crate::replication::{Need, Wait};
+use crate::replication::Wait;
 use crate::types::limits::{COMMIT_OPS_MAX, INLINE_MAX};
 use crate::types::{ByteRange, ContentId, SessionId, Timestamp};
 
-/// Layers of one file above which they are put into metadata before the commit that shows them.
-const LAYERS_MAX: usize = 512;
 /// Times a commit is made again because its base changed.
 pub(super) const ATTEMPTS: u32 = 16;
 
@@ -60,7 +58,8 @@ impl Vfs {
                 return self.catch_up(node, wait).await;
             };
             match self.bring_in(node, &plan, wait).await {
-                Ok(()) => return Ok(()),
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
                 Err(Error::Conflict) if plan.staged.is_none() => {
                     self.unplan(node, &plan);
                     if plan.appended.is_some() {
@@ -197,23 +196,24 @@ impl Vfs {
         }
     }
 
-    /// Waits for the chunks, proposes, and forgets what is committed.
-    async fn bring_in(&self, node: &Arc<Node>, plan: &Plan, wait: Wait) -> Result<()> {
+    /// Waits for the chunks, proposes, and forgets what is committed. False when that was only what
+    /// had been staged: the layers over it need a commit of another kind.
+    async fn bring_in(&self, node: &Arc<Node>, plan: &Plan, wait: Wait) -> Result<bool> {
         let (inode, commits) = match plan.staged {
+            Some(content) if !self.crowded_slots(Some(content), &plan.layers)?.is_empty() => {
+                let (inode, commits) = self.adopt(node, plan, content, Wait::Applied).await?;
+                self.adopted(node, plan, &inode, commits);
+                return Ok(false);
+            }
             Some(content) => {
                 let chunks = self.stored(&plan.layers).await?;
                 self.stage(content, &plan.layers, chunks, self.need(node.ino)).await?;
-                let ops = vec![WriteOp::Adopt { content, size: plan.size }];
-                let based_on = plan.based_on;
-                match self.propose_commit(node, plan, ops, Vec::new(), based_on, wait).await {
-                    Err(Error::Conflict) => self.lay_over(node, plan, content, wait).await?,
-                    inode => (inode?, 1),
-                }
+                self.adopt(node, plan, content, wait).await?
             }
             None => self.commit_layers(node, plan, wait).await?,
         };
         self.committed(node, plan, &inode, commits, wait);
-        Ok(())
+        Ok(true)
     }
 
     /// One commit, or several in order when there is more than one may carry. Appended bytes go in
@@ -244,7 +244,7 @@ impl Vfs {
             let inode = self.propose_commit(node, plan, ops, chunks, expected, wait).await?;
             return Ok((inode, bumps));
         }
-        let crowded = self.crowded_slots(node, plan)?;
+        let crowded = self.slots_to_join(node, plan)?;
         let (mut batch, mut commits) = (Vec::new(), 0);
         let mut chunks = chunks.into_iter().peekable();
         for layer in &layers {
@@ -294,25 +294,6 @@ impl Vfs {
         node_outcome(outcome).map(|(_, inode)| inode)
     }
 
-    /// Puts layers into a content of their own.
-    pub(super) async fn stage(
-        &self,
-        content: ContentId,
-        layers: &[Arc<Layer>],
-        chunks: Vec<NewChunk>,
-        need: Need,
-    ) -> Result<()> {
-        let mut chunks = chunks.into_iter();
-        for group in layers.chunks(COMMIT_OPS_MAX / crate::types::limits::CHUNK_EXTENTS_MAX) {
-            let ops = group.iter().flat_map(|layer| layer.ops()).collect();
-            let chunks = chunks.by_ref().take(group.len()).collect();
-            let may_relax = need == Need::One;
-            let stage = Mutation::Stage { content, ops, chunks, may_relax };
-            self.propose_copied(stage, Wait::Applied, 0, need).await?;
-        }
-        Ok(())
-    }
-
     /// Forgets what a plan brought in; later writes stay.
     fn committed(&self, node: &Node, plan: &Plan, inode: &Inode, commits: u64, wait: Wait) {
         let landed = plan.appended.map(|from| inode.size.wrapping_sub(plan.end - from));
@@ -346,7 +327,7 @@ impl Vfs {
         self.watch_slots(inode, &plan.layers);
     }
 
-    fn settle_layers(&self, dirty: &mut Dirty, layers: &[Arc<Layer>]) {
+    pub(super) fn settle_layers(&self, dirty: &mut Dirty, layers: &[Arc<Layer>]) {
         dirty.layers.retain(|kept| !layers.iter().any(|layer| Arc::ptr_eq(kept, layer)));
         for layer in layers {
             match layer.chunk() {
@@ -375,47 +356,6 @@ impl Vfs {
         if let Some(content) = dirty.staged {
             self.upkeep.unstage(content);
         }
-    }
-
-    /// Bounds the memory a growing file's layers take: on an empty base they go to a content of
-    /// their own, elsewhere they are committed.
-    pub(super) async fn spill(&self, node: &Arc<Node>) -> Result<()> {
-        if node.state().dirty.layers.len() < LAYERS_MAX {
-            return Ok(());
-        }
-        let _turn = node.committing.lock().await;
-        let inode = self.inode(node.ino)?;
-        let empty = matches!(&inode.body, Body::Inline(bytes) if bytes.is_empty());
-        let (layers, staged) = {
-            let state = node.state();
-            let dirty = &state.dirty;
-            let appended = dirty.appended.is_some() && !self.replica.is_alone() && !dirty.reset;
-            let fresh = (dirty.reset || empty) && !appended;
-            let staged = dirty.staged.or_else(|| fresh.then(|| self.replica.next_content()));
-            (dirty.layers.clone(), staged)
-        };
-        let Some(content) = staged else {
-            return self.commit_locked(node, Wait::Applied).await;
-        };
-        let result = async {
-            let chunks = self.stored(&layers).await?;
-            self.stage(content, &layers, chunks, self.need(node.ino)).await
-        }
-        .await;
-        if let Err(error) = result {
-            self.discard(node);
-            // Some of it may be staged, which no commit will ever take.
-            self.upkeep.unstage(content);
-            node.state().fail(error.clone());
-            return Err(error);
-        }
-        let mut state = node.state();
-        if state.dirty.staged.is_none() && !state.dirty.reset {
-            state.dirty.based_on = Some(inode.version);
-        }
-        state.dirty.staged = Some(content);
-        self.settle_layers(&mut state.dirty, &layers);
-        Ok(())
     }
 
     /// A change of bytes that carries no data of its own, by a caller that holds `committing`.

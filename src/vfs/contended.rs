@@ -1,7 +1,8 @@
 //! Commits to files that other nodes write at the same time: what they have committed meanwhile
 //! stays, whatever a commit here was prepared for.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Vfs;
@@ -22,28 +23,42 @@ const SLOTS_AT_ONCE: u64 = 4;
 impl Vfs {
     /// Slots that a plan would leave with too many pieces for their records. Alone they are
     /// written whole when they are sealed; here others may write in between.
-    pub(super) fn crowded_slots(&self, node: &Node, plan: &Plan) -> Result<BTreeSet<u64>> {
-        let size = self.replica.chunk_size();
+    pub(super) fn slots_to_join(&self, node: &Node, plan: &Plan) -> Result<BTreeSet<u64>> {
         if self.replica.is_alone() || plan.appended.is_some() {
             return Ok(BTreeSet::new());
         }
-        let ranges = plan.layers.iter().filter(|layer| layer.chunk().is_some());
-        let touched: BTreeSet<u64> =
-            ranges.flat_map(|layer| layer.ranges()).map(|range| range.start() / size).collect();
-        let inode = self.inode(node.ino)?;
-        let mut crowded = BTreeSet::new();
-        for slot in touched {
-            let range = ByteRange::between(slot * size, (slot + 1) * size);
-            let committed = match &inode.body {
-                Body::Manifest(content) if !plan.reset => {
-                    let slot = self.replica.table().view().slot(*content, slot)?;
-                    slot.map_or(0, |slot| slot.pieces.len())
+        let content = match self.inode(node.ino)?.body {
+            Body::Manifest(content) if !plan.reset => Some(content),
+            _ => None,
+        };
+        self.crowded_slots(content, &plan.layers)
+    }
+
+    /// Slots of a content, or of none yet, that have too many pieces while these layers are laid
+    /// over it one by one, whatever is left in the end: each is an operation of its own.
+    pub(super) fn crowded_slots(
+        &self,
+        content: Option<ContentId>,
+        layers: &[Arc<Layer>],
+    ) -> Result<BTreeSet<u64>> {
+        let size = self.replica.chunk_size();
+        let view = self.replica.table().view();
+        let (mut counts, mut crowded) = (BTreeMap::new(), BTreeSet::new());
+        let ranges = layers.iter().filter(|layer| layer.chunk().is_some());
+        for range in ranges.flat_map(|layer| layer.ranges()) {
+            for (number, part) in range.slots(size) {
+                let count = match counts.entry(number) {
+                    Entry::Occupied(count) => count.into_mut(),
+                    Entry::Vacant(place) => {
+                        let slot = content.map(|content| view.slot(content, number)).transpose()?;
+                        place.insert(slot.flatten().map_or(0, |slot| slot.pieces.len()))
+                    }
+                };
+                *count = if part.len() == size { 1 } else { *count + 1 };
+                if *count > CROWD {
+                    crowded.insert(number);
                 }
-                _ => 0,
-            };
-            let layers = plan.layers.iter();
-            let pieces = layers.fold(committed, |count, layer| layer.pieces_after(range, count));
-            crowded.extend((pieces > CROWD).then_some(slot));
+            }
         }
         Ok(crowded)
     }

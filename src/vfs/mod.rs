@@ -40,6 +40,7 @@ mod runs;
 mod seal;
 mod sealing;
 mod space;
+mod staging;
 mod upkeep;
 mod upload;
 mod words;

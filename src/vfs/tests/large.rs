@@ -67,3 +67,82 @@ fn a_small_file_is_rewritten_by_more_than_one_commit() {
         cluster.assert_clean().await;
     });
 }
+
+/// Writes `runs` bytes with holes between them into each of the first `slots` slots.
+async fn scatter(node: &Node, handle: u64, slots: u64, runs: u64, model: &mut Vec<u8>) {
+    for slot in 0..slots {
+        for run in 0..runs {
+            let at = slot * CHUNK_SIZE + run * (CHUNK_SIZE / runs) + 1;
+            node.vfs.write(&WHO, handle, at, b"x").await.unwrap();
+            model.resize(model.len().max(at as usize + 1), 0);
+            model[at as usize] = b'x';
+        }
+    }
+}
+
+/// A new file of small records in no order: more pieces than a slot can have, in more layers than
+/// wait for a commit. They cannot be staged, and need not be.
+#[test]
+fn a_new_file_of_crumbs_is_kept() {
+    for nodes in [1, 2] {
+        run(async {
+            let cluster = cluster(nodes).await;
+            let a = &cluster.nodes[0];
+            let (_, handle) = made(a, &cluster, "f").await;
+            let mut model = Vec::new();
+            scatter(a, handle, 30, 1100, &mut model).await;
+            a.vfs.seal_idle(Duration::ZERO);
+            a.vfs.write(&WHO, handle, 0, b"y").await.unwrap();
+            model[0] = b'y';
+            a.close(handle).await.unwrap();
+            let last = &cluster.nodes[nodes as usize - 1];
+            assert!(last.read_whole(cluster.bucket, "f").await.unwrap() == model);
+            cluster.assert_clean().await;
+        });
+    }
+}
+
+/// Crumbs over what is staged already: it is taken first, and what another node writes meanwhile to
+/// the same slots is not written over by what was a hole here.
+#[test]
+fn crumbs_over_a_staged_file_are_kept() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let [a, b] = &cluster.nodes[..] else { panic!() };
+        let (ino, handle) = made(a, &cluster, "f").await;
+        let mut model = vec![7; 530 * CHUNK_SIZE as usize];
+        let slot = vec![7; CHUNK_SIZE as usize];
+        for number in 0..530 {
+            a.vfs.write(&WHO, handle, number * CHUNK_SIZE, &slot).await.unwrap();
+        }
+        assert!(a.vfs.nodes.get(ino).unwrap().state().dirty.staged.is_some());
+        scatter(a, handle, 2, 1100, &mut model).await;
+        a.vfs.write(&WHO, handle, 600 * CHUNK_SIZE, b"x").await.unwrap();
+        let other = b.open(ino, RDWR).await.unwrap();
+        b.vfs.write(&WHO, other, 590 * CHUNK_SIZE, b"z").await.unwrap();
+        b.close(other).await.unwrap();
+        a.close(handle).await.unwrap();
+        model.resize(600 * CHUNK_SIZE as usize + 1, 0);
+        (model[590 * CHUNK_SIZE as usize], model[600 * CHUNK_SIZE as usize]) = (b'z', b'x');
+        assert!(b.read_whole(cluster.bucket, "f").await.unwrap() == model);
+        cluster.assert_clean().await;
+    });
+}
+
+/// A slot is cut into too many pieces and then written from end to end, before one commit: what the
+/// pieces come to on the way counts, too.
+#[test]
+fn crumbs_under_a_whole_slot_are_kept() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let [a, b] = &cluster.nodes[..] else { panic!() };
+        let (_, handle) = made(a, &cluster, "f").await;
+        scatter(a, handle, 20, 1100, &mut Vec::new()).await;
+        a.vfs.seal_idle(Duration::ZERO);
+        let whole = vec![7; 20 * CHUNK_SIZE as usize];
+        a.vfs.write(&WHO, handle, 0, &whole).await.unwrap();
+        a.close(handle).await.unwrap();
+        assert!(b.read_whole(cluster.bucket, "f").await.unwrap() == whole);
+        cluster.assert_clean().await;
+    });
+}
