@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::crowded::CROWD;
 use super::layer::Layer;
 use super::node::{Dirty, Node};
 use super::read::uncovered;
@@ -158,12 +159,12 @@ impl Vfs {
     }
 
     /// Inline bytes that a manifest takes the place of, unless all of them are written anew, and by the
-    /// commit that makes the manifest: of several, by the first. A commit that is made again looks at
-    /// them again.
+    /// commit that makes the manifest: few enough operations are in one, and crowd no slot. A commit
+    /// that is made again looks at them again.
     fn base_layer(&self, node: &Node, dirty: &Dirty, bytes: &[u8]) -> Option<Arc<Layer>> {
         let whole = ByteRange::between(0, bytes.len() as u64);
         let ops: usize = dirty.layers.iter().map(|layer| layer.extents().len()).sum();
-        let at_once = self.replica.is_alone() && ops < COMMIT_OPS_MAX;
+        let at_once = self.replica.is_alone() && ops <= CROWD;
         if bytes.is_empty()
             || at_once && uncovered(dirty, whole, self.replica.chunk_size()).is_empty()
         {
@@ -261,12 +262,13 @@ impl Vfs {
             batch.extend(chunks.next_if(|chunk| Some(chunk.id) == layer.chunk()));
         }
         commits += u64::from(!ops.is_empty());
-        let mut inode = self.propose_commit(node, plan, ops, batch, expected, wait).await?;
-        for slot in crowded {
-            inode = self.commit_slot(node, plan, slot, wait).await?;
-            commits += 1;
+        if crowded.is_empty() {
+            let inode = self.propose_commit(node, plan, ops, batch, expected, wait).await?;
+            return Ok((inode, commits));
         }
-        Ok((inode, commits))
+        self.propose_commit(node, plan, ops, batch, expected, Wait::Applied).await?;
+        let (inode, joined) = self.commit_crowded(node, plan, &crowded, wait).await?;
+        Ok((inode, commits + joined))
     }
 
     pub(super) async fn propose_commit(

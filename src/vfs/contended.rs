@@ -1,15 +1,12 @@
 //! Commits to files that other nodes write at the same time: what they have committed meanwhile
 //! stays, whatever a commit here was prepared for.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Vfs;
 use super::commit::{ATTEMPTS, Plan};
-use super::crowded::CROWD;
 use super::layer::Layer;
-use super::node::{Dirty, Node};
+use super::node::Node;
 use super::runs::Run;
 use crate::env::AlignedBuf;
 use crate::error::{Error, Result};
@@ -21,86 +18,6 @@ use crate::types::{ByteRange, ContentId};
 const SLOTS_AT_ONCE: u64 = 4;
 
 impl Vfs {
-    /// Slots that a plan would leave with too many pieces for their records. Alone they are
-    /// written whole when they are sealed; here others may write in between.
-    pub(super) fn slots_to_join(&self, node: &Node, plan: &Plan) -> Result<BTreeSet<u64>> {
-        if self.replica.is_alone() || plan.appended.is_some() {
-            return Ok(BTreeSet::new());
-        }
-        let content = match self.inode(node.ino)?.body {
-            Body::Manifest(content) if !plan.reset => Some(content),
-            _ => None,
-        };
-        self.crowded_slots(content, &plan.layers)
-    }
-
-    /// Slots of a content, or of none yet, that have too many pieces while these layers are laid
-    /// over it one by one, whatever is left in the end: each is an operation of its own.
-    pub(super) fn crowded_slots(
-        &self,
-        content: Option<ContentId>,
-        layers: &[Arc<Layer>],
-    ) -> Result<BTreeSet<u64>> {
-        let size = self.replica.chunk_size();
-        let view = self.replica.table().view();
-        let (mut counts, mut crowded) = (BTreeMap::new(), BTreeSet::new());
-        let ranges = layers.iter().filter(|layer| layer.chunk().is_some());
-        for range in ranges.flat_map(|layer| layer.ranges()) {
-            for (number, part) in range.slots(size) {
-                let count = match counts.entry(number) {
-                    Entry::Occupied(count) => count.into_mut(),
-                    Entry::Vacant(place) => {
-                        let slot = content.map(|content| view.slot(content, number)).transpose()?;
-                        place.insert(slot.flatten().map_or(0, |slot| slot.pieces.len()))
-                    }
-                };
-                *count = if part.len() == size { 1 } else { *count + 1 };
-                if *count > CROWD {
-                    crowded.insert(number);
-                }
-            }
-        }
-        Ok(crowded)
-    }
-
-    /// Whether an operation puts bytes into one of these slots.
-    pub(super) fn is_within(&self, op: &WriteOp, slots: &BTreeSet<u64>) -> bool {
-        match op {
-            WriteOp::Write { offset, .. } => slots.contains(&(offset / self.replica.chunk_size())),
-            _ => false,
-        }
-    }
-
-    /// Commits a slot whole: the bytes it has with the plan's over them, if nobody changes the file
-    /// in between; then it is looked at again.
-    pub(super) async fn commit_slot(
-        &self,
-        node: &Node,
-        plan: &Plan,
-        slot: u64,
-        wait: Wait,
-    ) -> Result<Box<Inode>> {
-        let size = self.replica.chunk_size();
-        let newer = Dirty { layers: plan.layers.clone(), end: plan.end, ..Dirty::default() };
-        for _ in 0..ATTEMPTS {
-            let inode = self.inode(node.ino)?;
-            let end = inode.size.max(plan.end).min((slot + 1) * size);
-            let range = ByteRange::between(slot * size, end);
-            let bytes = match self.read_seen_anywhere(&newer, node.ino, range).await {
-                // A chunk was compacted or collected since the manifest was read.
-                Err(Error::NotFound) => continue,
-                read => read?,
-            };
-            let layer = self.filler(node, range.start(), &bytes);
-            let version = inode.version;
-            match self.commit_filler(node, plan, &[layer], Vec::new(), version, wait).await {
-                Err(Error::Conflict) => {}
-                result => return result,
-            }
-        }
-        Err(Error::Conflict)
-    }
-
     /// Bytes that are nobody's writes but have to be written with some, as a chunk.
     pub(super) fn filler(&self, node: &Node, start: u64, bytes: &[u8]) -> Arc<Layer> {
         self.sealer.budget.take_anyway(bytes.len() as u64);
@@ -111,7 +28,7 @@ impl Vfs {
     }
 
     /// Commits fillers after `ops`, over that version only.
-    async fn commit_filler(
+    pub(super) async fn commit_filler(
         &self,
         node: &Node,
         plan: &Plan,

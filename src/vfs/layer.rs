@@ -202,14 +202,6 @@ impl Layer {
         })
     }
 
-    /// How the layer changes the number of pieces in `range`: all others go when it covers it.
-    pub fn pieces_after(&self, range: ByteRange, before: usize) -> usize {
-        match self.within(range).as_slice() {
-            [(whole, _)] if *whole == range => 1,
-            parts => before + parts.len(),
-        }
-    }
-
     /// The parts of `range` this layer has: where in the file, where in the chunk's data.
     pub fn within(&self, range: ByteRange) -> Vec<(ByteRange, u32)> {
         if self.hull().intersect(range).is_none() {

@@ -118,41 +118,12 @@ impl Vfs {
         ino: Ino,
         range: ByteRange,
     ) -> Result<Vec<u8>> {
-        let plan = self.plan_seen(dirty, ino, range)?;
+        let plan = {
+            let view = self.replica.table().view();
+            let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+            self.read_plan(dirty, &view, inode, range.start(), range.len() as u32)?
+        };
         self.read_planned(&plan).await
-    }
-
-    fn plan_seen(&self, dirty: &Dirty, ino: Ino, range: ByteRange) -> Result<Plan> {
-        let view = self.replica.table().view();
-        let inode = view.inode(ino)?.ok_or(Error::Stale)?;
-        self.read_plan(dirty, &view, inode, range.start(), range.len() as u32)
-    }
-
-    /// As [`Self::read_seen_anywhere`], by a caller that holds the node's lock: it does not wait for
-    /// other nodes.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] when some of it is not on this one.
-    pub(super) fn read_seen(&self, dirty: &Dirty, ino: Ino, range: ByteRange) -> Result<Vec<u8>> {
-        let plan = self.plan_seen(dirty, ino, range)?;
-        let mut out = Vec::with_capacity(plan.range.len() as usize);
-        if let Base::Pieces(pieces) = &plan.base {
-            for &(part, chunk, at) in pieces {
-                out.resize((part.start() - plan.range.start()) as usize, 0);
-                self.chunks.read(chunk, at, part.len() as u32, &mut out)?;
-            }
-        }
-        plan.cover(&mut out);
-        for (range, source) in &plan.patches {
-            if let Source::Chunk(chunk, at, _) = source {
-                let mut bytes = Vec::with_capacity(range.len() as usize);
-                self.chunks.read(*chunk, *at, range.len() as u32, &mut bytes)?;
-                plan.part(&mut out, *range).copy_from_slice(&bytes);
-            } else {
-                plan.patch(&mut out, *range, source);
-            }
-        }
-        Ok(out)
     }
 
     /// The node's lock makes one moment of the committed record and the uncommitted changes. The

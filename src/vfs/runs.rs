@@ -86,11 +86,6 @@ impl Runs {
             .filter(move |run| run.range().intersect(range).is_some())
     }
 
-    /// Slots that have runs, and how many.
-    pub fn counts(&self) -> Vec<(u64, usize)> {
-        self.slots.iter().map(|(&slot, runs)| (slot, runs.len())).collect()
-    }
-
     /// All runs, in file order.
     pub fn iter(&self) -> impl Iterator<Item = &Run> {
         self.slots.values().flatten()

@@ -78,7 +78,6 @@ impl Vfs {
 
     /// Seals everything, small runs packed together.
     pub(super) fn seal_all(&self, node: &Node, dirty: &mut Dirty) {
-        self.join_crowded(node, dirty);
         for runs in layer::group(dirty.runs.take_all(), self.replica.chunk_size()) {
             self.seal_runs(node, dirty, runs);
         }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::cluster::{CHUNK_SIZE, Cluster, Node, RDONLY, RDWR, WHO, run};
 use crate::vfs::AttrChange;
 
+/// The write buffer of the nodes, in bytes.
+const BUFFER: u64 = 4 << 20;
+
 async fn cluster(nodes: u64) -> Cluster {
     if nodes == 1 { Cluster::alone().await } else { Cluster::new(nodes).await }
 }
@@ -143,6 +146,49 @@ fn crumbs_under_a_whole_slot_are_kept() {
         a.vfs.write(&WHO, handle, 0, &whole).await.unwrap();
         a.close(handle).await.unwrap();
         assert!(b.read_whole(cluster.bucket, "f").await.unwrap() == whole);
+        cluster.assert_clean().await;
+    });
+}
+
+/// Many slots come to have too many pieces with one commit. They are written whole, a few at a time:
+/// the buffer keeps its bound, and whoever reads meanwhile does not wait for them.
+#[test]
+fn crowded_slots_do_not_outgrow_the_buffer() {
+    run(async {
+        let cluster = Cluster::alone().await;
+        let a = &cluster.nodes[0];
+        let (ino, handle) = made(a, &cluster, "f").await;
+        let slots = 100;
+        let mut model = vec![7; slots * CHUNK_SIZE as usize];
+        for slot in 0..slots as u64 {
+            let whole = &model[..CHUNK_SIZE as usize];
+            a.vfs.write(&WHO, handle, slot * CHUNK_SIZE, whole).await.unwrap();
+        }
+        scatter(a, handle, slots as u64, 128, &mut model).await;
+        a.vfs.fsync(handle).await.unwrap();
+        let pieces = a.vfs.info(ino).unwrap().pieces.len();
+        assert!(pieces > slots * 256, "{pieces} pieces");
+        for slot in 0..slots {
+            let at = slot * CHUNK_SIZE as usize;
+            a.vfs.write(&WHO, handle, at as u64, b"y").await.unwrap();
+            model[at] = b'y';
+        }
+        let node = a.vfs.nodes.get(ino).unwrap();
+        a.vfs.seal_all(&node, &mut node.state().dirty);
+        let used = a.vfs.sealer.budget.used();
+        assert!(used < BUFFER, "{used} bytes wait after sealing {slots}");
+        let vfs = std::sync::Arc::clone(&a.vfs);
+        let saved = tokio::spawn(async move { vfs.fsync(handle).await });
+        let mut most = 0;
+        while !saved.is_finished() {
+            most = most.max(a.vfs.sealer.budget.used());
+            tokio::task::yield_now().await;
+        }
+        saved.await.unwrap().unwrap();
+        assert!(most < BUFFER, "{most} bytes waited during the commit");
+        a.close(handle).await.unwrap();
+        assert!(a.read_whole(cluster.bucket, "f").await.unwrap() == model);
+        assert!(a.vfs.info(ino).unwrap().pieces.len() < 2 * slots);
         cluster.assert_clean().await;
     });
 }
