@@ -531,8 +531,8 @@ pub enum Change {
     Attributes(Ino),
     /// Bytes (and attributes).
     Data(Ino),
-    /// Bytes that were shown at one place before their commit have come to lie at another. Not from
-    /// the log: a node says it of itself.
+    /// Bytes that were shown at one place before their commit have come to lie at another, or are
+    /// lost. Not from the log: a node says it of itself.
     Moved(Ino),
     /// The inode has lost its last name and is kept for the sessions that may have it open.
     Orphaned(Ino),

@@ -69,7 +69,7 @@ impl Dirty {
 }
 
 impl Vfs {
-    /// Appended bytes came to lie elsewhere than kernels here were shown.
+    /// Bytes came to lie elsewhere than kernels here were shown, or nowhere.
     pub(super) fn tell_moved(&self, node: &Node) {
         self.hub.publish(&[Change::Moved(node.ino)], 0);
     }

@@ -131,7 +131,7 @@ impl Vfs {
                 let emptied = self.change_bytes(&node, vec![WriteOp::Reset], who).await;
                 return emptied.map(|_| ()).inspect_err(|error| {
                     if lost {
-                        node.state().fail(error.clone());
+                        self.lose(&node, error.clone());
                     }
                 });
             }

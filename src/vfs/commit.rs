@@ -69,14 +69,12 @@ impl Vfs {
                 }
                 Err(error) => {
                     plan.base.iter().for_each(|layer| self.abandon(layer));
-                    self.discard(node);
-                    node.state().fail(error.clone());
+                    self.lose(node, error.clone());
                     return Err(error);
                 }
             }
         }
-        self.discard(node);
-        node.state().fail(Error::Conflict);
+        self.lose(node, Error::Conflict);
         Err(Error::Conflict)
     }
 
@@ -345,9 +343,16 @@ impl Vfs {
         let session = self.replica.session();
         let lost = node.state().dirty.session.is_some_and(|of| of != session);
         if lost {
-            self.discard(node);
-            node.state().fail(Refusal::Fenced.into());
+            self.lose(node, Refusal::Fenced.into());
         }
+    }
+
+    /// What is not committed is lost: each handle hears of it, and what kernels show of it goes.
+    pub(super) fn lose(&self, node: &Node, error: Error) {
+        self.discard(node);
+        node.state().fail(error);
+        self.kernel.distrust(node.ino);
+        self.tell_moved(node);
     }
 
     /// Gives up everything that is not committed.

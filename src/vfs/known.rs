@@ -14,27 +14,31 @@ struct Known {
     version: Option<u64>,
 }
 
-/// Keyed by (mount, inode); an entry goes when the kernel forgets the inode, and its pages with it.
+/// By mount and inode; an entry goes when the kernel forgets the inode, and its pages with it.
 #[derive(Debug, Default)]
 pub(super) struct KernelState {
-    known: Mutex<HashMap<(u32, Ino), Known>>,
+    known: Mutex<HashMap<u32, HashMap<Ino, Known>>>,
 }
 
 impl KernelState {
     pub fn remember(&self, origin: u32, ino: Ino) {
-        self.known.lock().entry((origin, ino)).or_default().lookups += 1;
+        let mut known = self.known.lock();
+        known.entry(origin).or_default().entry(ino).or_default().lookups += 1;
     }
 
     /// Returns whether the kernel has no reference left.
     pub fn forget(&self, origin: u32, ino: Ino, count: u64) -> bool {
         let mut known = self.known.lock();
-        let Some(entry) = known.get_mut(&(origin, ino)) else {
+        let Some(mount) = known.get_mut(&origin) else {
+            return true;
+        };
+        let Some(entry) = mount.get_mut(&ino) else {
             return true;
         };
         entry.lookups = entry.lookups.saturating_sub(count);
         let gone = entry.lookups == 0;
         if gone {
-            known.remove(&(origin, ino));
+            mount.remove(&ino);
         }
         gone
     }
@@ -43,40 +47,47 @@ impl KernelState {
     pub fn opened(&self, origin: u32, ino: Ino, version: u64) -> bool {
         let mut known = self.known.lock();
         known
-            .get_mut(&(origin, ino))
+            .get_mut(&origin)
+            .and_then(|mount| mount.get_mut(&ino))
             .is_some_and(|entry| entry.version.replace(version) == Some(version))
     }
 
     /// The mount itself wrote what turned `old` into `new`: its pages are of `new` now.
     pub fn wrote(&self, origin: u32, ino: Ino, old: u64, new: u64) {
-        if let Some(entry) = self.known.lock().get_mut(&(origin, ino))
+        let mut known = self.known.lock();
+        if let Some(entry) = known.get_mut(&origin).and_then(|mount| mount.get_mut(&ino))
             && entry.version == Some(old)
         {
             entry.version = Some(new);
         }
     }
 
-    /// Whether any kernel has a reference to the inode. A scan: mounts are few.
+    /// Pages that any kernel may hold of the inode are of no version.
+    pub fn distrust(&self, ino: Ino) {
+        let mut known = self.known.lock();
+        for entry in known.values_mut().filter_map(|mount| mount.get_mut(&ino)) {
+            entry.version = None;
+        }
+    }
+
+    /// Whether any of these kernels has a reference to the inode.
     pub fn knows(&self, origins: impl IntoIterator<Item = u32>, ino: Ino) -> bool {
         let known = self.known.lock();
-        origins.into_iter().any(|origin| known.contains_key(&(origin, ino)))
+        let knows = |origin| known.get(&origin).is_some_and(|mount| mount.contains_key(&ino));
+        origins.into_iter().any(knows)
     }
 
     /// All inodes that a mount's kernel has a reference to.
     pub fn of(&self, origin: u32) -> Vec<Ino> {
         let known = self.known.lock();
-        known.keys().filter(|(mount, _)| *mount == origin).map(|(_, ino)| *ino).collect()
+        known.get(&origin).into_iter().flat_map(HashMap::keys).copied().collect()
     }
 
     /// A mount is gone. Returns what no kernel has a reference to any more.
     pub fn forget_mount(&self, origin: u32) -> BTreeSet<Ino> {
         let mut known = self.known.lock();
-        let gone = known.extract_if(|&(mount, _), _| mount == origin);
-        let mut gone: BTreeSet<Ino> = gone.map(|((_, ino), _)| ino).collect();
-        for (_, ino) in known.keys() {
-            gone.remove(ino);
-        }
-        gone
+        let gone = known.remove(&origin).unwrap_or_default().into_keys();
+        gone.filter(|ino| !known.values().any(|others| others.contains_key(ino))).collect()
     }
 }
 
@@ -95,6 +106,9 @@ mod tests {
         assert!(kernel.opened(1, ino, 4));
         kernel.wrote(1, ino, 9, 10);
         assert!(!kernel.opened(1, ino, 10));
+        kernel.distrust(ino);
+        assert!(!kernel.opened(1, ino, 10));
+        assert!(kernel.opened(1, ino, 10));
         kernel.remember(1, ino);
         kernel.remember(2, Ino(8));
         assert_eq!((kernel.of(1), kernel.of(2), kernel.of(3)), (vec![ino], vec![Ino(8)], vec![]));

@@ -45,10 +45,9 @@ impl Vfs {
         }
         .await;
         if let Err(error) = result {
-            self.discard(node);
+            self.lose(node, error.clone());
             // Some of it may be staged, which no commit will ever take.
             self.upkeep.unstage(content);
-            node.state().fail(error.clone());
             return Err(error);
         }
         let mut state = node.state();

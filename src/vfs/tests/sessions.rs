@@ -1,8 +1,13 @@
 //! A node that was cut off so long that the others have ended its session: what it had not saved is
 //! lost and every handle is told so; everything else goes on.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
 use super::cluster::{Cluster, Node, RDONLY, RDWR, WHO, run};
 use crate::error::Error;
+use crate::meta::Change;
 use crate::types::{BucketName, ObjectKey};
 use crate::vfs::{Condition, ObjectHeaders};
 
@@ -173,5 +178,37 @@ fn a_node_that_is_given_up_again_and_again_goes_on() {
         let sessions = cluster.nodes[0].replica.table().view().sessions().unwrap();
         assert_eq!(sessions.len(), 3, "{sessions:?}");
         cluster.assert_clean().await;
+    });
+}
+
+/// The kernel still has the pages of what was lost: they are not those of the version there is.
+#[test]
+fn no_kernel_keeps_pages_of_what_was_lost() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let [a, b] = &cluster.nodes[..] else { panic!() };
+        let ino = a.create(cluster.bucket, "f", b"saved").await;
+        cluster.level().await;
+        b.vfs.remember(WHO.origin, ino);
+        let moved = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&moved);
+        b.vfs.hub.subscribe(Box::new(move |change, origin| {
+            if let Change::Moved(ino) = change {
+                sink.lock().push((*ino, origin));
+            }
+        }));
+        let keeps = async || {
+            let opened = b.vfs.open(&WHO, ino, RDONLY).await.unwrap();
+            b.close(opened.handle).await.unwrap();
+            opened.keep_cache
+        };
+        assert!(!keeps().await && keeps().await);
+        let writer = b.open(ino, RDWR).await.unwrap();
+        b.vfs.write(&WHO, writer, 0, b"never").await.unwrap();
+        give_up(&cluster, 1).await;
+        assert!(b.close(writer).await.is_err());
+        assert_eq!(*moved.lock(), [(ino, 0)], "pages of who has it open go, too");
+        assert!(!keeps().await);
+        assert_eq!(b.read_whole(cluster.bucket, "f").await.unwrap(), b"saved");
     });
 }
