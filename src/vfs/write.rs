@@ -135,11 +135,15 @@ impl Vfs {
             Place::End { shown } if shown != offset => 0,
             Place::End { .. } | Place::At(_) => who.origin,
         };
-        let end = offset.checked_add(data.len() as u64).ok_or(Error::FileTooLarge)?;
+        let dirty = &mut state.dirty;
+        let end = offset.saturating_add(data.len() as u64);
         if end > self.settings.max_object_size.min(FILE_SIZE_MAX) {
+            if !dirty.has_data() {
+                // Nothing is appended: what has its place must not wait for the commit of it.
+                dirty.appended = None;
+            }
             return Err(Error::FileTooLarge);
         }
-        let dirty = &mut state.dirty;
         let (grown, full) = dirty.runs.write(offset, data, slot_size);
         dirty.touch(end, self.clock.now(), origin, self.replica.session());
         dirty.touched = self.clock.elapsed();

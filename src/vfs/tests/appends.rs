@@ -7,9 +7,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::cluster::{Chance, Cluster, Node, RDWR, WHO, run};
+use crate::error::Error;
 use crate::meta::Change;
 use crate::types::Ino;
-use crate::vfs::{OpenFlags, RenameMode};
+use crate::vfs::{AttrChange, OpenFlags, RenameMode};
 
 const APPEND: OpenFlags = OpenFlags(libc::O_RDWR | libc::O_APPEND);
 
@@ -253,6 +254,27 @@ fn a_crowded_end_is_thinned_out() {
         }
         let bytes = cluster.nodes[1].read_whole(cluster.bucket, "log").await.unwrap();
         assert_eq!(records(&bytes).len(), 1201);
+        cluster.assert_clean().await;
+    });
+}
+
+/// An append that the file has no room for is refused, and nothing waits for its commit.
+#[test]
+fn an_append_beyond_the_largest_size_leaves_nothing_behind() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let a = &cluster.nodes[0];
+        let ino = a.create(cluster.bucket, "f", b"start").await;
+        let largest = AttrChange { size: Some(1 << 40), ..AttrChange::default() };
+        a.vfs.setattr(&WHO, ino, largest).await.unwrap();
+        let appender = a.open(ino, APPEND).await.unwrap();
+        let writer = a.open(ino, RDWR).await.unwrap();
+        let refused = a.vfs.write(&WHO, appender, 0, b"more").await;
+        assert!(matches!(refused, Err(Error::FileTooLarge)));
+        a.vfs.write(&WHO, writer, 0, b"START").await.unwrap();
+        assert_eq!(a.vfs.read(writer, 0, 5).await.unwrap(), b"START");
+        a.close(writer).await.unwrap();
+        a.close(appender).await.unwrap();
         cluster.assert_clean().await;
     });
 }
