@@ -100,6 +100,7 @@ impl Vfs {
         let inode = match self.inode(node.ino) {
             Ok(inode) => inode,
             Err(Error::Stale) => {
+                state.unpublished = false;
                 drop(state);
                 self.discard(node);
                 return Ok(None);

@@ -82,9 +82,9 @@ impl Vfs {
     /// open(2) with O_CREAT of a name that is not there.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] when somebody was faster and O_EXCL asks to be told; without it
-    /// [`Error::Stale`], upon which the kernel looks the name up again and opens what it finds, if
-    /// it may. As mknod otherwise.
+    /// [`Error::AlreadyExists`] when somebody was faster and O_EXCL asks to be told. [`Error::Stale`]
+    /// without it, and when somebody has removed the new file already: the kernel looks the name up
+    /// again and opens what it finds, if it may. As mknod otherwise.
     pub async fn create(
         &self,
         who: &Caller,
@@ -99,9 +99,9 @@ impl Vfs {
             Err(Error::AlreadyExists) if !flags.is_exclusive() => return Err(Error::Stale),
             made => made?,
         };
-        let (ino, inode) = node_outcome(outcome)?;
-        let node = self.nodes.open(ino);
-        node.state().unpublished = true;
+        let (ino, _) = node_outcome(outcome)?;
+        let (node, inode) = self.pin(None, ino, regular).await?;
+        node.state().unpublished |= !inode.published;
         let attr = inode.attr(ino);
         Ok((attr, self.opened(who, node, flags, &inode)))
     }

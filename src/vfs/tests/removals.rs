@@ -4,11 +4,11 @@
 use std::pin::pin;
 use std::task::Poll;
 
-use super::cluster::{Cluster, Node, RDONLY, WHO, run};
+use super::cluster::{Cluster, Node, RDONLY, RDWR, WHO, run};
 use crate::error::Error;
 use crate::meta::{Mutation, Sums};
 use crate::replication::Wait;
-use crate::types::{BucketName, ByteRange, FileName, ObjectKey};
+use crate::types::{BucketName, ByteRange, FileName, Ino, ObjectKey};
 use crate::vfs::{Condition, ObjectHeaders, ObjectReader, RenameMode, Uploaded};
 
 fn at() -> (BucketName, ObjectKey) {
@@ -145,6 +145,43 @@ fn a_name_that_is_being_removed_is_not_moved_away() {
         drop(gate);
         let moved = (moving.await, moving_object.await);
         assert!(matches!(moved, (Ok(()), Err(Error::NotFound)) | (Err(Error::NotFound), Ok(()))));
+        cluster.assert_clean().await;
+    });
+}
+
+/// A file goes between its creation and the first look at it: who made it has no handle of nothing,
+/// and the kernel looks the name up again.
+#[test]
+fn a_new_file_is_not_freed_under_its_maker() {
+    run(async {
+        let cluster = Cluster::alone().await;
+        let a = &cluster.nodes[0];
+        let superblock = a.replica.table().view().superblock().unwrap().unwrap();
+        let next = Ino(superblock.next_ino);
+        let gate = a.vfs.gates.of(next).write().await;
+        let (vfs, bucket) = (std::sync::Arc::clone(&a.vfs), cluster.bucket);
+        let making = tokio::spawn(async move { vfs.create(&WHO, bucket, b"f", 0o644, RDWR).await });
+        while a.vfs.lookup(cluster.bucket, b"f").is_err() {
+            tokio::task::yield_now().await;
+        }
+        remove(a, &cluster).await;
+        drop(gate);
+        assert!(matches!(making.await.unwrap(), Err(Error::Stale)));
+        assert!(a.vfs.nodes.get(next).is_none());
+        cluster.assert_clean().await;
+    });
+}
+
+/// A node that knows of a file which is gone forgets it with the last close.
+#[test]
+fn a_file_that_was_never_committed_and_is_gone_is_forgotten() {
+    run(async {
+        let cluster = Cluster::alone().await;
+        let a = &cluster.nodes[0];
+        let made = a.vfs.create(&WHO, cluster.bucket, b"f", 0o644, RDWR).await.unwrap();
+        remove(a, &cluster).await;
+        a.vfs.release(made.1.handle).await;
+        assert!(a.vfs.nodes.get(made.0.ino).is_none());
         cluster.assert_clean().await;
     });
 }
