@@ -78,7 +78,10 @@ impl Dirty {
 
 #[derive(Debug, Default)]
 pub(super) struct NodeState {
+    /// Whatever keeps the file in use: open files, S3 readers, changes under way.
     pub handles: u32,
+    /// Those of them that can be told of a failure: open files.
+    pub files: u32,
     /// Handles of programs that run from this file.
     pub running: u32,
     pub dirty: Dirty,
@@ -94,7 +97,7 @@ pub(super) struct NodeState {
     /// The last failure to make written bytes durable, and how many there were.
     failure: Option<Error>,
     failures: u64,
-    /// No handle was there to be told of the last failure: the next one is.
+    /// No open file was there to be told of the last failure: the next one is.
     untold: bool,
 }
 
@@ -103,7 +106,7 @@ impl NodeState {
     pub fn fail(&mut self, error: Error) {
         self.failures += 1;
         self.failure = Some(error);
-        self.untold = self.handles == 0;
+        self.untold = self.files == 0;
     }
 
     /// Failures that a handle opened now need not be told.
@@ -257,6 +260,7 @@ mod tests {
     fn an_error_is_told_to_each_handle_once() {
         let nodes = Nodes::default();
         let node = nodes.open(Ino(5));
+        node.state().files = 2;
         let (first, second) = (AtomicU64::new(0), AtomicU64::new(0));
         assert!(node.report(&first).is_ok());
         node.state().fail(Error::NoSpace);

@@ -110,6 +110,7 @@ impl Vfs {
         let keep_cache = self.kernel.opened(who.origin, node.ino, inode.version);
         let failures_seen = {
             let mut state = node.state();
+            state.files += 1;
             state.running += u32::from(flags.is_exec());
             AtomicU64::new(state.told())
         };
@@ -146,8 +147,10 @@ impl Vfs {
         let Some(file) = self.handles.remove(handle) else {
             return;
         };
-        if file.flags.is_exec() {
-            file.node.state().running -= 1;
+        {
+            let mut state = file.node.state();
+            state.files -= 1;
+            state.running -= u32::from(file.flags.is_exec());
         }
         self.close_node(&file.node).await;
     }

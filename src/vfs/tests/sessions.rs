@@ -212,3 +212,27 @@ fn no_kernel_keeps_pages_of_what_was_lost() {
         assert_eq!(b.read_whole(cluster.bucket, "f").await.unwrap(), b"saved");
     });
 }
+
+/// A program was killed before it closed, and its bytes were lost. A GET that went on meanwhile is
+/// nobody who could be told: the next handle is.
+#[test]
+fn a_loss_is_not_told_to_a_get() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let [a, b] = &cluster.nodes[..] else { panic!() };
+        object(a, &[1; 100]).await.unwrap();
+        cluster.level().await;
+        let (bucket, key) = (BucketName::new("bucket").unwrap(), ObjectKey::new("k").unwrap());
+        let reader = b.vfs.open_object(&WHO, &bucket, &key).await.unwrap();
+        let ino = reader.info.ino;
+        let writer = b.open(ino, RDWR).await.unwrap();
+        b.vfs.write(&WHO, writer, 0, b"never").await.unwrap();
+        b.vfs.release(writer).await;
+        give_up(&cluster, 1).await;
+        b.vfs.upkeep_round().await.unwrap();
+        let next = b.open(ino, RDWR).await.unwrap();
+        assert!(matches!(b.close(next).await, Err(Error::NoQuorum(_))));
+        b.drop_reader(reader).await;
+        cluster.assert_clean().await;
+    });
+}
