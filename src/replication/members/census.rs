@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::leases::LEASE;
 use super::{Cluster, Leader, Leases};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::meta::NodeState;
 use crate::replication::peers::Kind;
 use crate::types::NodeId;
@@ -15,7 +15,7 @@ use crate::types::NodeId;
 /// How long the leader may take to answer for the others.
 const WITHIN: Duration = Duration::from_secs(3);
 /// A node that was not heard for so long is worth a word.
-const QUIET: Duration = Duration::from_secs(6);
+pub const QUIET: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,14 +68,25 @@ fn is_recent(ms: u64) -> bool {
 impl Cluster {
     /// Asks the leader; without one tells what this node knows.
     pub async fn census(&self, name: &str, leases: &Leases) -> ClusterStatus {
-        if let Leader::Other(leader) = self.leader() {
-            let asked: Result<ClusterStatus> = self.ask(leader, Kind::Census, &(), WITHIN).await;
-            match asked {
-                Ok(status) => return status,
-                Err(error) => log::debug!("the leader was not asked how all are: {error}"),
+        match self.leaders_census(name, leases).await {
+            Ok(status) => status,
+            Err(error) => {
+                log::debug!("the leader was not asked how all are: {error}");
+                self.own_census(name, leases)
             }
         }
-        self.own_census(name, leases)
+    }
+
+    /// What the leader knows.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; [`Error::NoQuorum`] when there is none.
+    pub async fn leaders_census(&self, name: &str, leases: &Leases) -> Result<ClusterStatus> {
+        match self.leader() {
+            Leader::ThisNode => Ok(self.own_census(name, leases)),
+            Leader::Other(leader) => self.ask(leader, Kind::Census, &(), WITHIN).await,
+            Leader::Nobody => Err(Error::NoQuorum("there is no leader".into())),
+        }
     }
 
     /// What this node knows by itself: as the leader, everything.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::census::QUIET;
 use super::{Cluster, ClusterStatus};
 use crate::error::{Error, Result};
 use crate::meta::{Mutation, NodeRecord, NodeState, Survey, View};
@@ -52,11 +53,7 @@ impl Replica {
         }
         let record = self.known(node)?;
         if lost {
-            let status = self.cluster_status().await;
-            let member = status.members.iter().find(|member| member.node == node);
-            if member.is_some_and(|member| member.is_heard()) {
-                return Err(Error::Store(format!("node {node} answers: drain it instead")));
-            }
+            self.require_silent(node, &record).await?;
         } else {
             self.require_drained(node, &record)?;
         }
@@ -65,6 +62,29 @@ impl Replica {
         Ok(())
     }
 
+    /// Nobody hears the node: not this one now, and not the leader, which has listened for long enough
+    /// to know.
+    async fn require_silent(&self, node: NodeId, record: &NodeRecord) -> Result<()> {
+        let answers = || Error::Store(format!("node {node} answers: drain it instead"));
+        self.cluster.transport.learn(node, &record.address);
+        let asked: Result<Result<ClusterStatus, Denied>> =
+            peers::call(&*self.cluster.transport, node, Kind::Census, &(), WITHIN).await;
+        if asked.is_ok() {
+            return Err(answers());
+        }
+        let status = self.cluster.leaders_census(&self.node.cluster, &self.leases).await?;
+        match status.members.iter().find(|member| member.node == node) {
+            Some(member) if member.is_heard() => Err(answers()),
+            // With a silent member all is well as long as the leader is new.
+            Some(_) if status.healthy => Err(Error::Store(format!(
+                "the leader is new and cannot know yet whether node {node} is lost: ask again in {} s",
+                QUIET.as_secs()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A member may not have enlisted yet, or may never be able to: it has no copies.
     fn known(&self, node: NodeId) -> Result<NodeRecord> {
         let nodes = self.machine.table.view().nodes()?;
         let found = nodes.into_iter().find(|(known, _)| *known == node);

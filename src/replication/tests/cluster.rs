@@ -9,40 +9,39 @@ use super::wires::Wires;
 use super::*;
 use crate::error::Error;
 use crate::meta::{NodeRecord, NodeState};
-use crate::replication::MemberStatus;
 use crate::replication::log::Log;
 use crate::replication::peers::{Credentials, Kind};
 use crate::replication::start::Starter;
 use crate::types::NodeId;
 
 /// Longest wait for what has to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Cluster {
-    wires: Wires,
-    nodes: Vec<Node>,
+pub struct Cluster {
+    pub wires: Wires,
+    pub nodes: Vec<Node>,
     log: LogOptions,
 }
 
-struct Node {
-    id: NodeId,
-    disk: SimDisk,
-    options: Options,
+pub struct Node {
+    pub id: NodeId,
+    pub disk: SimDisk,
+    pub options: Options,
     replica: Option<Arc<Replica>>,
 }
 
 impl Node {
-    fn replica(&self) -> &Arc<Replica> {
+    pub fn replica(&self) -> &Arc<Replica> {
         self.replica.as_ref().unwrap()
     }
 
-    async fn start(&mut self) {
+    pub async fn start(&mut self) {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         self.replica = Some(open(&self.options, &disk).await.unwrap());
     }
 
     /// As SIGKILL: what was written is there, nothing else happens.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.disk = self.disk.kill();
         self.replica = None;
     }
@@ -66,7 +65,7 @@ impl Cluster {
         Self { wires, nodes: vec![node], log }
     }
 
-    async fn of(count: usize) -> Self {
+    pub async fn of(count: usize) -> Self {
         Self::of_with(count, memory().log).await
     }
 
@@ -80,7 +79,7 @@ impl Cluster {
         cluster
     }
 
-    async fn join(&mut self, id: NodeId) {
+    pub async fn join(&mut self, id: NodeId) {
         let options = Options {
             peers: Some(self.wires.peers()),
             data_dir: PathBuf::from("/store"),
@@ -93,15 +92,23 @@ impl Cluster {
         let name = first.replica().status().cluster;
         let credentials = Credentials::generate(&name).unwrap();
         let contacts = [(first.id, format!("wire:{}", first.id))];
-        Replica::init_joined(options.clone(), (id, name), &credentials, &contacts, disk, clock())
-            .await
-            .unwrap();
+        Replica::init_joined(
+            options.clone(),
+            (id, name),
+            &credentials,
+            &contacts,
+            &[],
+            disk,
+            clock(),
+        )
+        .await
+        .unwrap();
         let mut node = Node { id, disk: sim, options, replica: None };
         node.start().await;
         self.nodes.push(node);
     }
 
-    fn ids(&self) -> Vec<NodeId> {
+    pub fn ids(&self) -> Vec<NodeId> {
         self.nodes.iter().map(|node| node.id).collect()
     }
 
@@ -115,7 +122,7 @@ impl Cluster {
     }
 
     /// The leader that most nodes know, by its place.
-    async fn leader(&self, among: &[usize]) -> usize {
+    pub async fn leader(&self, among: &[usize]) -> usize {
         let look = async {
             loop {
                 let leads = |place: &&usize| self.nodes[**place].replica().leads();
@@ -375,7 +382,7 @@ impl Cluster {
     }
 
     /// Puts all nodes into the log, as they do themselves when they have their chunks.
-    async fn enlist(&self, factor: u8) {
+    pub async fn enlist(&self, factor: u8) {
         let first = self.nodes[0].replica();
         let set = Mutation::SetReplicationFactor { factor };
         first.propose(set, Wait::Applied, 0).await.unwrap();
@@ -387,7 +394,7 @@ impl Cluster {
     }
 
     /// Until exactly these are members, and all of them voters.
-    async fn wait_for_members(&self, seen_by: usize, wanted: &[NodeId]) {
+    pub async fn wait_for_members(&self, seen_by: usize, wanted: &[NodeId]) {
         let wanted = std::collections::BTreeSet::from_iter(wanted.iter().copied());
         let mut metrics = self.nodes[seen_by].replica().cluster.raft.metrics();
         let changed = metrics.wait_for(|metrics| {
@@ -397,74 +404,4 @@ impl Cluster {
         });
         tokio::time::timeout(PATIENCE, changed).await.unwrap().unwrap();
     }
-}
-
-/// A drained node leaves, leader or not; a learner takes its place; it has no say any more.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_removed_voter_is_replaced() {
-    for removes_leader in [false, true] {
-        let cluster = Cluster::of(4).await;
-        cluster.enlist(3).await;
-        let leader = cluster.leader(&[0, 1, 2]).await;
-        let leaving = if removes_leader { leader } else { (leader + 1) % 3 };
-        let ids = cluster.ids();
-        let asked = cluster.nodes[3].replica();
-        let refused = |result: Result<()>, why: &str| {
-            let error = result.unwrap_err().to_string();
-            assert!(error.contains(why), "{error}");
-        };
-        refused(asked.remove_node(ids[leaving], false).await, "first");
-        refused(asked.remove_node(ids[3], false).await, "itself");
-        refused(asked.remove_node(99, true).await, "no node 99");
-        refused(asked.set_draining(99, NodeState::Draining).await, "no node 99");
-        asked.set_draining(ids[leaving], NodeState::Draining).await.unwrap();
-        refused(asked.set_draining(ids[3], NodeState::Draining).await, "join first");
-        asked.remove_node(ids[leaving], false).await.unwrap();
-
-        let left: Vec<NodeId> = ids.iter().copied().filter(|id| *id != ids[leaving]).collect();
-        let others: Vec<usize> = (0..4).filter(|place| *place != leaving).collect();
-        cluster.wait_for_members(3, &left).await;
-        make_bucket(asked, "after", Wait::Durable).await;
-        let gone = cluster.nodes[leaving].replica();
-        // A leader may finish what it began before it steps down.
-        cluster.leader(&others).await;
-        let proposed = gone.propose(bucket("gone"), Wait::Durable, 0);
-        let answered = tokio::time::timeout(Duration::from_secs(3), proposed).await;
-        assert!(!matches!(answered, Ok(Ok(_))), "{removes_leader} {answered:?}");
-        asked.barrier().await.unwrap();
-        assert_eq!(buckets(asked), ["after"]);
-        let told = tokio::time::timeout(PATIENCE, gone.until_removed()).await.unwrap();
-        assert!(told.to_string().contains("was removed"), "{told}");
-        refused(asked.set_draining(ids[leaving], NodeState::Active).await, "no node");
-    }
-}
-
-/// A node that is lost is removed without being asked; one that answers is not lost.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lost_node_is_removed() {
-    let mut cluster = Cluster::of(3).await;
-    cluster.enlist(3).await;
-    let leader = cluster.leader(&[0, 1, 2]).await;
-    let (lost, asked) = ((leader + 1) % 3, (leader + 2) % 3);
-    let ids = cluster.ids();
-    let heard = async {
-        let is_heard = |member: &MemberStatus| member.node == ids[lost] && member.is_heard();
-        while !cluster.nodes[asked].replica().cluster_status().await.members.iter().any(is_heard) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, heard).await.unwrap();
-    let refused = cluster.nodes[asked].replica().remove_node(ids[lost], true).await.unwrap_err();
-    assert!(refused.to_string().contains("answers"), "{refused}");
-    cluster.nodes[lost].kill();
-    let asked = cluster.nodes[asked].replica();
-    let removed = async {
-        while asked.remove_node(ids[lost], true).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, removed).await.unwrap();
-    let left: Vec<NodeId> = ids.iter().copied().filter(|id| *id != ids[lost]).collect();
-    cluster.wait_for_members(leader, &left).await;
-    make_bucket(asked, "after", Wait::Durable).await;
 }

@@ -4,6 +4,7 @@ mod basics;
 mod cluster;
 mod faults;
 mod https;
+mod leaving;
 mod sessions;
 mod snapshots;
 mod starting;

@@ -1,0 +1,99 @@
+//! Members that leave their cluster: drained, lost, before they were whole members; and what they
+//! must not lose.
+
+use super::cluster::{Cluster, PATIENCE};
+use super::*;
+use crate::meta::NodeState;
+use crate::replication::MemberStatus;
+use crate::types::NodeId;
+
+/// A drained node leaves, leader or not; a learner takes its place; it has no say any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_removed_voter_is_replaced() {
+    for removes_leader in [false, true] {
+        let cluster = Cluster::of(4).await;
+        cluster.enlist(3).await;
+        let leader = cluster.leader(&[0, 1, 2]).await;
+        let leaving = if removes_leader { leader } else { (leader + 1) % 3 };
+        let ids = cluster.ids();
+        let asked = cluster.nodes[3].replica();
+        let refused = |result: Result<()>, why: &str| {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        };
+        refused(asked.remove_node(ids[leaving], false).await, "first");
+        refused(asked.remove_node(ids[3], false).await, "itself");
+        refused(asked.remove_node(99, true).await, "no node 99");
+        refused(asked.set_draining(99, NodeState::Draining).await, "no node 99");
+        asked.set_draining(ids[leaving], NodeState::Draining).await.unwrap();
+        refused(asked.set_draining(ids[3], NodeState::Draining).await, "join first");
+        asked.remove_node(ids[leaving], false).await.unwrap();
+
+        let left: Vec<NodeId> = ids.iter().copied().filter(|id| *id != ids[leaving]).collect();
+        let others: Vec<usize> = (0..4).filter(|place| *place != leaving).collect();
+        cluster.wait_for_members(3, &left).await;
+        make_bucket(asked, "after", Wait::Durable).await;
+        let gone = cluster.nodes[leaving].replica();
+        // A leader may finish what it began before it steps down.
+        cluster.leader(&others).await;
+        let proposed = gone.propose(bucket("gone"), Wait::Durable, 0);
+        let answered = tokio::time::timeout(Duration::from_secs(3), proposed).await;
+        assert!(!matches!(answered, Ok(Ok(_))), "{removes_leader} {answered:?}");
+        asked.barrier().await.unwrap();
+        assert_eq!(buckets(asked), ["after"]);
+        let told = tokio::time::timeout(PATIENCE, gone.until_removed()).await.unwrap();
+        assert!(told.to_string().contains("was removed"), "{told}");
+        refused(asked.set_draining(ids[leaving], NodeState::Active).await, "no node");
+    }
+}
+
+/// A node that is lost is removed without being asked; one that answers is not lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lost_node_is_removed() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.enlist(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (lost, asked) = ((leader + 1) % 3, (leader + 2) % 3);
+    let ids = cluster.ids();
+    let heard = async {
+        let is_heard = |member: &MemberStatus| member.node == ids[lost] && member.is_heard();
+        while !cluster.nodes[asked].replica().cluster_status().await.members.iter().any(is_heard) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.unwrap();
+    let refused = cluster.nodes[asked].replica().remove_node(ids[lost], true).await.unwrap_err();
+    assert!(refused.to_string().contains("answers"), "{refused}");
+    cluster.nodes[lost].kill();
+    let asked = cluster.nodes[asked].replica();
+    let removed = async {
+        while asked.remove_node(ids[lost], true).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, removed).await.unwrap();
+    let left: Vec<NodeId> = ids.iter().copied().filter(|id| *id != ids[lost]).collect();
+    cluster.wait_for_members(leader, &left).await;
+    make_bucket(asked, "after", Wait::Durable).await;
+}
+
+/// A leader that was just elected has heard nobody yet: that is no proof that a node is lost. The
+/// node that is asked cannot reach it either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_node_counts_as_lost_for_a_new_leader() {
+    let mut cluster = Cluster::of(5).await;
+    cluster.enlist(3).await;
+    let old = cluster.leader(&[0, 1, 2, 3, 4]).await;
+    cluster.nodes[old].kill();
+    let left: Vec<usize> = (0..5).filter(|place| *place != old).collect();
+    let new = cluster.leader(&left).await;
+    let others: Vec<usize> = left.into_iter().filter(|place| *place != new).collect();
+    let (asked, alive, ids) = (others[0], others[1], cluster.ids());
+    cluster.wires.isolate(ids[alive], &[ids[asked]]);
+    let refused = cluster.nodes[asked].replica().remove_node(ids[alive], true).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains("ask again in 6 s") || refused.contains("answers"), "{refused}");
+    cluster.wires.heal();
+    let refused = cluster.nodes[asked].replica().remove_node(ids[alive], true).await.unwrap_err();
+    assert!(refused.to_string().contains("answers"), "{refused}");
+}
