@@ -124,6 +124,17 @@ pub struct NodeRecord {
     pub state: NodeState,
 }
 
+/// Share of the copies of a node that nothing else is said about.
+const NODE_WEIGHT: u32 = 100;
+
+impl NodeRecord {
+    /// Of a node that enlists, or has yet to.
+    pub fn enlisting(address: &str) -> Self {
+        let (address, zone) = (address.to_owned(), String::new());
+        Self { address, zone, weight: NODE_WEIGHT, state: NodeState::Active }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {

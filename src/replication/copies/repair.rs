@@ -13,9 +13,7 @@ use super::inventory::{Inventory, take};
 use super::keeper::Copies;
 use crate::env::blocking;
 use crate::error::{Error, Result};
-use crate::meta::{
-    Errand, KvRead, Loss, Mutation, NodeRecord, NodeState, Outcome, Survey, View, keys,
-};
+use crate::meta::{Errand, KvRead, Loss, Mutation, NodeRecord, Outcome, Survey, View, keys};
 use crate::replication::{Replica, Wait};
 use crate::types::limits::REAP_IDS_MAX;
 use crate::types::{ChunkId, NodeId};
@@ -39,8 +37,6 @@ const RESTING_MAX: usize = 8192;
 const RESTS_MAX: u32 = 8;
 /// Errands counted at most.
 const COUNTED_MAX: usize = 1_000_000;
-/// The weight of a node that was given none.
-const WEIGHT: u32 = 100;
 /// Room on the disk that copies leave, in bytes.
 const RESERVE: u64 = 256 << 20;
 
@@ -129,8 +125,7 @@ impl Repair {
         if nodes.iter().any(|(node, _)| *node == self.node()) {
             return Ok(());
         }
-        let (address, zone, weight) = (address.to_owned(), String::new(), WEIGHT);
-        let record = NodeRecord { address, zone, weight, state: NodeState::Active };
+        let record = NodeRecord::enlisting(address);
         self.propose(Mutation::SetNode { node: self.node(), record }).await.map(|_| ())
     }
 

@@ -87,8 +87,13 @@ impl Replica {
     /// A member may not have enlisted yet, or may never be able to: it has no copies.
     fn known(&self, node: NodeId) -> Result<NodeRecord> {
         let nodes = self.machine.table.view().nodes()?;
-        let found = nodes.into_iter().find(|(known, _)| *known == node);
-        let record = found.map(|(_, record)| record);
+        let enlisted = nodes.into_iter().find(|(known, _)| *known == node);
+        let member = || {
+            let members = self.cluster.members();
+            let address = members.into_iter().find(|(member, _)| *member == node)?.1;
+            Some(NodeRecord::enlisting(&address))
+        };
+        let record = enlisted.map(|(_, record)| record).or_else(member);
         record.filter(|record| record.state != NodeState::Gone).ok_or_else(|| {
             let where_to_look = "see `bucketfs cluster status`";
             Error::Store(format!("the cluster has no node {node}: {where_to_look}"))

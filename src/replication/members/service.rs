@@ -24,7 +24,7 @@ use crate::replication::peers::{
 use crate::replication::proposer::Proposer;
 use crate::replication::raft::promises;
 use crate::types::NodeId;
-use crate::types::limits::ENTRY_MUTATIONS_MAX;
+use crate::types::limits::{ENTRY_MUTATIONS_MAX, NODES_MAX};
 
 /// Answers for one node.
 pub struct Service {
@@ -182,6 +182,11 @@ impl Service {
                 self.cluster.set_address(from, &asked.address).await.map_err(failed)?;
             }
             return Ok(Admission::Member);
+        }
+        if self.cluster.members().len() >= NODES_MAX {
+            // The table of nodes would not take it, and it could not serve.
+            let why = format!("a cluster has at most {NODES_MAX} nodes: remove one first");
+            return Err(Denied::Refused(why));
         }
         let node = BasicNode::new(&asked.address);
         log::info!("node {from} at {} becomes a member", asked.address);

@@ -97,3 +97,25 @@ async fn no_node_counts_as_lost_for_a_new_leader() {
     let refused = cluster.nodes[asked].replica().remove_node(ids[alive], true).await.unwrap_err();
     assert!(refused.to_string().contains("answers"), "{refused}");
 }
+
+/// A machine dies after it has become a member and before it has enlisted: it can be removed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_never_enlisted_is_removed() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.enlist(3).await;
+    cluster.join(7).await;
+    let ids = cluster.ids();
+    cluster.nodes[3].kill();
+    let asked = cluster.nodes[0].replica();
+    let removed = async {
+        loop {
+            match asked.remove_node(7, true).await {
+                Ok(()) => return,
+                Err(error) => assert!(!error.to_string().contains("no node"), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, removed).await.unwrap();
+    cluster.wait_for_members(0, &ids[..3]).await;
+}
