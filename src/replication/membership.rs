@@ -15,7 +15,7 @@ use super::members::{
 use super::options::{OnProgress, Options, Progress};
 use super::peers::{About, Credentials, Kind, call};
 use super::replica::Replica;
-use super::start::Opened;
+use super::start::{Opened, is_alone};
 use super::store::StoreDir;
 use crate::error::{Error, Result};
 use crate::types::NodeId;
@@ -35,6 +35,9 @@ pub struct NodeVersion {
 
 impl Replica {
     /// What the node proves itself with; a node that is about to have its first peer makes it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when a member has lost it.
     pub(super) fn own_credentials(
         opened: &Opened,
         dir: &StoreDir,
@@ -45,6 +48,14 @@ impl Replica {
         }
         if let Some(known) = Credentials::load(&*dir.disk, &dir.root)? {
             return Ok(Some(known));
+        }
+        if !is_alone(&opened.machine, opened.node.node) {
+            // Another authority than the others' would shut this node out, and whom it invites.
+            return Err(Error::Store(format!(
+                "peers/authority.key or peers/authority.pem is missing in {}: copy peers/ from \
+                 another node of the cluster",
+                dir.root.display()
+            )));
         }
         let new = Credentials::generate(&opened.node.cluster)?;
         new.save(&*dir.disk, &dir.root)?;
@@ -132,6 +143,11 @@ impl Replica {
     }
 
     /// How the cluster and its members are.
+    /// Whether this node has had no quorum for so long that it is no pause of an election.
+    pub fn is_cut_off(&self) -> bool {
+        !self.is_alone() && self.listening.is_some() && self.barrier.is_cut_off()
+    }
+
     pub async fn cluster_status(&self) -> ClusterStatus {
         self.cluster.census(&self.node.cluster, &self.leases).await
     }

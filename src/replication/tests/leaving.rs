@@ -1,10 +1,14 @@
 //! Members that leave their cluster: drained, lost, before they were whole members; and what they
 //! must not lose.
 
+use std::path::PathBuf;
+
 use super::cluster::{Cluster, PATIENCE};
 use super::*;
+use crate::error::Error;
 use crate::meta::NodeState;
 use crate::replication::MemberStatus;
+use crate::replication::peers::Credentials;
 use crate::types::NodeId;
 
 /// A drained node leaves, leader or not; a learner takes its place; it has no say any more.
@@ -118,4 +122,23 @@ async fn a_member_that_never_enlisted_is_removed() {
     };
     tokio::time::timeout(PATIENCE, removed).await.unwrap();
     cluster.wait_for_members(0, &ids[..3]).await;
+}
+
+/// A member without its authority would make another one over it, which nobody else has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_makes_no_authority_of_its_own() {
+    let mut cluster = Cluster::of(3).await;
+    let peers = PathBuf::from("/store/peers");
+    for lost in ["authority.key", "authority.pem"] {
+        let node = &mut cluster.nodes[2];
+        node.kill();
+        let kept = Credentials::load(&node.disk, Path::new("/store")).unwrap().unwrap();
+        node.disk.remove(&peers.join(lost)).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(node.disk.clone());
+        let refused = open(&node.options, &disk).await.map(|_| ()).unwrap_err();
+        assert!(matches!(&refused, Error::Store(why) if why.contains("copy peers/")), "{refused}");
+        assert!(Credentials::load(&node.disk, Path::new("/store")).unwrap().is_none());
+        kept.save(&node.disk, Path::new("/store")).unwrap();
+        node.start().await;
+    }
 }
