@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::init::make_private;
-use super::secrets;
+use super::secrets::FILE;
 use super::serve::runtime;
 use super::store::replica_options;
 use crate::config::Config;
-use crate::env::{Clock, Disk, RealDisk, SystemClock, replace_file};
+use crate::env::{Clock, Disk, RealDisk, SystemClock};
 use crate::error::{Error, Result};
 use crate::replication::{Credentials, Invitation, Joined, Replica, ask_to_join, joined_node};
 
 /// Names that a secret may be kept under: those of this version.
-const SECRETS: [&str; 1] = [secrets::FILE];
+const SECRETS: [&str; 1] = [FILE];
 
 /// Redeems the invitation `token` and makes the store that it allows. A store that is there already
 /// stays as it is, so that a node may always be started with the same words.
@@ -42,16 +42,12 @@ pub fn join(config: &Config, token: &str) -> Result<()> {
         let joined = ask_to_join(&invitation).await?;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let Joined { node, cluster, authority, authority_key, members, secrets: files } = joined;
+        let Joined { node, cluster, authority, authority_key, members, mut secrets } = joined;
+        secrets.retain(|(name, _)| SECRETS.contains(&name.as_str()));
         let credentials = Credentials { authority, authority_key };
         let identity = (node, cluster);
-        Replica::init_joined(options, identity, &credentials, &members, Arc::clone(&disk), clock)
-            .await?;
-        for (name, bytes) in files.iter().filter(|(name, _)| SECRETS.contains(&name.as_str())) {
-            let path = data_dir.join(name);
-            replace_file(&*disk, &path, bytes)
-                .map_err(|error| Error::io(format!("writing {}", path.display()), error))?;
-        }
-        Ok(())
+        Replica::init_joined(options, identity, &credentials, &members, &secrets, disk, clock)
+            .await
+            .map(|_| ())
     })
 }

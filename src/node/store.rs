@@ -179,14 +179,15 @@ impl Store {
 }
 
 /// Hands the vfs what seals the secrets of access keys. Without the file that is a new key, unless
-/// there are secrets already, which it could not open.
+/// there are secrets already, which it could not open, or other nodes, which have theirs.
 fn unlock_keys(vfs: &Vfs, disk: &dyn Disk, clock: &dyn Clock, data_dir: &Path) -> Result<()> {
     let key = match secrets::load(data_dir)? {
         Some(key) => key,
-        None if vfs.key_count()? == 0 => secrets::make(disk, clock, data_dir)?,
+        None if vfs.is_alone() && vfs.key_count()? == 0 => secrets::make(disk, clock, data_dir)?,
         None => {
             log::error!(
-                "secrets.key is missing in {}: no access key can be used until it is brought back",
+                "secrets.key is missing in {}: no access key can be used until it is brought back; \
+                 all nodes of a cluster have the same",
                 data_dir.display()
             );
             return Ok(());

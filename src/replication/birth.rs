@@ -13,7 +13,7 @@ use super::proposer::Wait;
 use super::replica::Replica;
 use super::start::Starter;
 use super::store::{FORMAT, NodeFile, StoreDir};
-use crate::env::{Clock, Disk};
+use crate::env::{Clock, Disk, replace_file};
 use crate::error::{Error, Result};
 use crate::meta::Mutation;
 use crate::types::NodeId;
@@ -42,7 +42,8 @@ impl Replica {
     }
 
     /// Makes the store of a node that joins a cluster under the name it was given there. It becomes
-    /// a member when it is opened, by asking `contacts`.
+    /// a member when it is opened, by asking `contacts`. `secrets`: files of the cluster that have to
+    /// be in the directory when the store is.
     ///
     /// # Errors
     /// As [`Self::init`].
@@ -51,6 +52,7 @@ impl Replica {
         (node, cluster): (NodeId, String),
         credentials: &Credentials,
         contacts: &[(NodeId, String)],
+        secrets: &[(String, Vec<u8>)],
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<NodeFile> {
@@ -59,6 +61,11 @@ impl Replica {
         let replica = Self::make(options, node, Arc::clone(&disk), clock).await?;
         credentials.save(&*disk, &replica.dir.root)?;
         files::replace(&*disk, &replica.dir.contacts(), &contacts)?;
+        for (name, bytes) in secrets {
+            let path = replica.dir.root.join(name);
+            replace_file(&*disk, &path, bytes)
+                .map_err(|error| Error::io(format!("writing {}", path.display()), error))?;
+        }
         replica.finish().await
     }
 

@@ -130,7 +130,7 @@ impl StoreDir {
         if has("node.json") {
             return Err(Error::Store(format!("{} holds a store already", self.root.display())));
         }
-        let strange = |name: &str| !matches!(name, "LOCK" | "lost+found" | "making");
+        let strange = |name: &str| !matches!(name, "LOCK" | "lost+found" | "making" | "making.new");
         if let Some(entry) = found.iter().find(|entry| strange(&entry.name))
             && !has("making")
         {

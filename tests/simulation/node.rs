@@ -104,7 +104,8 @@ impl Node {
         let name = (id, cluster.to_owned());
         let contacts = [(contact, address(contact))];
         let disk = Arc::new(disk);
-        let made = Replica::init_joined(node.options(), name, &credentials, &contacts, disk, clock);
+        let made =
+            Replica::init_joined(node.options(), name, &credentials, &contacts, &[], disk, clock);
         runtime().block_on(made).expect("a new store");
         node
     }

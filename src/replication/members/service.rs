@@ -195,6 +195,13 @@ impl Service {
     }
 
     fn join(&self, asked: &AskToJoin) -> Result<Joined, Denied> {
+        let secrets = self.secrets.iter().map(|(name, path)| {
+            let bytes = std::fs::read(path)
+                .map_err(|error| failed(Error::io(format!("reading {}", path.display()), error)))?;
+            Ok((name.clone(), bytes))
+        });
+        // What can fail is done before the invitation is used up.
+        let secrets = secrets.collect::<Result<_, Denied>>()?;
         match self.invitations.redeem(&asked.secret) {
             Ok(true) => {}
             Ok(false) => {
@@ -204,11 +211,6 @@ impl Service {
             }
             Err(error) => return Err(failed(error)),
         }
-        let secrets = self.secrets.iter().map(|(name, path)| {
-            let bytes = std::fs::read(path)
-                .map_err(|error| failed(Error::io(format!("reading {}", path.display()), error)))?;
-            Ok((name.clone(), bytes))
-        });
         Ok(Joined {
             // Short enough for every reader of JSON, and never one that was there before.
             node: self.clock.random() >> 16 | 1,
@@ -216,7 +218,7 @@ impl Service {
             authority: self.credentials.authority.clone(),
             authority_key: self.credentials.authority_key.clone(),
             members: self.cluster.members(),
-            secrets: secrets.collect::<Result<_, Denied>>()?,
+            secrets,
         })
     }
 }

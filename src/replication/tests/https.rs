@@ -39,9 +39,17 @@ impl Member {
         let name = first.replica.status().cluster;
         let contacts = [(first.replica.node(), first.replica.address().to_owned())];
         let own = Arc::clone(&disk);
-        Replica::init_joined(options.clone(), (id, name), &credentials, &contacts, own, clock())
-            .await
-            .unwrap();
+        Replica::init_joined(
+            options.clone(),
+            (id, name),
+            &credentials,
+            &contacts,
+            &[],
+            own,
+            clock(),
+        )
+        .await
+        .unwrap();
         let replica = open(&options, &disk).await.unwrap();
         Self { disk, options, replica }
     }

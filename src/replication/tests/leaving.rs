@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::meta::NodeState;
 use crate::replication::MemberStatus;
 use crate::replication::peers::Credentials;
+use crate::replication::store::NodeFile;
 use crate::types::NodeId;
 
 /// A drained node leaves, leader or not; a learner takes its place; it has no say any more.
@@ -141,4 +142,45 @@ async fn a_member_makes_no_authority_of_its_own() {
         kept.save(&node.disk, Path::new("/store")).unwrap();
         node.start().await;
     }
+}
+
+/// Joining is interrupted wherever it can be: a store that counts as made has the cluster's secrets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_that_has_joined_has_the_secrets_of_its_cluster() {
+    let cluster = "0".repeat(32);
+    let credentials = Credentials::generate(&cluster).unwrap();
+    let secrets = [("secrets.key".to_owned(), b"what all nodes have".to_vec())];
+    let mut interrupted = 0;
+    for call in 1.. {
+        let sim = SimDisk::new();
+        sim.fail_call(call);
+        let join = async |sim: &SimDisk| -> Result<NodeFile> {
+            let (name, disk) = ((7, cluster.clone()), Arc::new(sim.clone()));
+            let contacts = [(1, "wire:1".to_owned())];
+            let made = Replica::init_joined(
+                memory(),
+                name,
+                &credentials,
+                &contacts,
+                &secrets,
+                disk,
+                clock(),
+            );
+            made.await
+        };
+        let first = join(&sim).await;
+        let has = |name: &str| {
+            let found = sim.list(Path::new("/store")).unwrap_or_default();
+            found.iter().any(|entry| entry.name == name)
+        };
+        if first.is_err() && !has("node.json") {
+            interrupted += 1;
+            join(&sim).await.unwrap();
+        }
+        assert!(has("node.json") && has("secrets.key"), "after a failure of call {call}");
+        if first.is_ok() {
+            break;
+        }
+    }
+    assert!(interrupted > 20, "{interrupted}");
 }
