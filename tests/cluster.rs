@@ -147,6 +147,26 @@ fn over_rest(cluster: &Cluster, bucket: &str, at: impl Fn(u64) -> usize) {
     assert_eq!(send(0, "GET", &format!("objects/{bucket}/parts"), b"").body, b"part");
 }
 
+/// Two of three nodes are gone: the third tells so, to whoever watches it and to load balancers.
+#[test]
+fn a_node_without_a_quorum_does_not_count_as_healthy_or_ready() {
+    own_namespace();
+    let mut cluster = Cluster::start("health", 3);
+    let status = |cluster: &Cluster, of: &str| {
+        let answer = cluster.rest(2, "GET", &format!("/health/{of}"), b"");
+        (answer.status, text(&answer.json(), "status"))
+    };
+    let (healthy, ready) = ((200, "healthy".to_owned()), (200, "ready".to_owned()));
+    assert_eq!((status(&cluster, "cluster"), status(&cluster, "ready")), (healthy, ready));
+    cluster.kill(0);
+    cluster.kill(1);
+    until("it is known that there is no quorum", LIMIT, || {
+        let known = (status(&cluster, "cluster"), status(&cluster, "ready"));
+        (known == ((503, "degraded".into()), (503, "no_quorum".into()))).then_some(())
+    });
+    assert_eq!(status(&cluster, "live"), (200, "live".into()));
+}
+
 /// Each node appends its own lines; none is lost, none torn.
 #[test]
 fn appends_of_several_nodes_do_not_overwrite_each_other() {

@@ -119,6 +119,7 @@ impl Replica {
         if self.listening.is_none() {
             return;
         }
+        self.host.spawn(Arc::clone(&self.barrier).keep_looking());
         let living = Living {
             cluster: self.cluster.clone(),
             book: Arc::clone(&self.proposer.book),
@@ -142,12 +143,12 @@ impl Replica {
         self.cluster.until_removed().await
     }
 
-    /// How the cluster and its members are.
     /// Whether this node has had no quorum for so long that it is no pause of an election.
     pub fn is_cut_off(&self) -> bool {
         !self.is_alone() && self.listening.is_some() && self.barrier.is_cut_off()
     }
 
+    /// How the cluster and its members are.
     pub async fn cluster_status(&self) -> ClusterStatus {
         self.cluster.census(&self.node.cluster, &self.leases).await
     }

@@ -142,7 +142,7 @@ impl Replica {
         };
         let works = Works { options: &options, host: &host, log: &log, cluster: &cluster };
         let (snapshotter, flusher, proposer) = works.start()?;
-        let (barrier, rounds) = Barrier::new(cluster.clone(), options.timeout);
+        let (barrier, rounds) = Barrier::new(cluster.clone(), options.timeout, Arc::clone(&clock));
         host.spawn(rounds);
         let invitations =
             Invitations::new(Arc::clone(&dir.disk), dir.invitations(), Arc::clone(&clock));

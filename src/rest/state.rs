@@ -92,6 +92,7 @@ impl Shared {
     /// Whether requests are answered.
     pub fn is_ready(&self) -> Result<(), &'static str> {
         match &*self.0.phase.read() {
+            Phase::Serving(served) if served.replica.is_cut_off() => Err("no_quorum"),
             Phase::Serving(_) => Ok(()),
             Phase::Starting => Err("starting"),
             Phase::Draining(_) => Err("draining"),
