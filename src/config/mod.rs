@@ -43,8 +43,8 @@ pub struct Config {
     pub chunk_size: ByteSize,
     /// Largest file or object.
     pub max_object_size: ByteSize,
-    /// Copies wanted of each chunk.
-    pub replication_factor: u32,
+    /// Copies wanted of each chunk; `None`: as many as the cluster has, three in a new one.
+    pub replication_factor: Option<u8>,
     /// What new buckets ask of a write: a quorum of copies, or one.
     pub quorum_required: bool,
     /// How long a write waits for its quorum before it fails.
@@ -130,7 +130,7 @@ impl Default for Config {
             data_dir: None,
             chunk_size: ByteSize(CHUNK_SIZE_DEFAULT),
             max_object_size: ByteSize::tib(5),
-            replication_factor: 3,
+            replication_factor: None,
             quorum_required: true,
             replication_timeout: Period::seconds(10),
             meta_engine: None,

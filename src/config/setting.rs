@@ -65,10 +65,11 @@ pub static SETTINGS: [Setting; 20] = [
     },
     Setting {
         key: "replication_factor",
-        help: "copies wanted of each chunk, as far as there are nodes",
+        help: "copies wanted of each chunk, as far as there are nodes; set, the whole cluster's from \
+               this start on; unset, what the cluster has, 3 at first",
         allowed: "a number from 1 to 9",
-        set: |config, text| within(text, 1..=9).map(|count| config.replication_factor = count),
-        get: |config| Some(config.replication_factor.to_string()),
+        set: |config, text| within(text, 1..=9).map(|n| config.replication_factor = Some(n)),
+        get: |config| config.replication_factor.map(|count| count.to_string()),
     },
     Setting {
         key: "quorum_required",

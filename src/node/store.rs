@@ -142,8 +142,7 @@ impl Store {
         vfs.recover().await?;
         unlock_keys(&vfs, &*disk, &*clock, &data_dir)?;
         let repair = Repair::new(Arc::clone(&copies), Arc::clone(&replica));
-        let factor = u8::try_from(config.replication_factor).unwrap_or(u8::MAX);
-        repair.found(replica.address(), factor).await?;
+        repair.found(replica.address(), config.replication_factor).await?;
         repair.enlist(replica.address()).await?;
         let tasks = vec![tokio::spawn(Arc::clone(&vfs).run_upkeep()), tokio::spawn(repair.run())];
         let tasks = Mutex::new(tasks);
@@ -220,4 +219,22 @@ fn check_buffer(config: &Config, chunk_size: u64) -> Result<()> {
         config.write_buffer,
         ByteSize(2 * chunk_size)
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::fsck::tests::{made, with_store};
+
+    /// A setting that is shown as in force is: it changes what the store has had since `init`.
+    #[test]
+    fn a_start_that_names_another_replication_factor_sets_it() {
+        let (_dir, config) = made();
+        for (named, wanted) in [(None, 3), (Some(2), 2), (None, 2), (Some(3), 3)] {
+            with_store(&Config { replication_factor: named, ..config.clone() }, async |store| {
+                let placement = store.replica.table().view().placement().unwrap();
+                assert_eq!(placement.replication_factor, wanted, "{named:?}");
+            });
+        }
+    }
 }

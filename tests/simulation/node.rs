@@ -236,7 +236,7 @@ async fn open(options: Options, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> R
     let vfs = Vfs::start(Arc::clone(&replica), Arc::clone(&copies), clock, hub, settings)?;
     vfs.recover().await?;
     let repair = Repair::new(Arc::clone(&copies), Arc::clone(&replica));
-    repair.found(replica.address(), FACTOR).await?;
+    repair.found(replica.address(), Some(FACTOR)).await?;
     repair.enlist(replica.address()).await?;
     tokio::spawn(Arc::clone(&vfs).run_upkeep());
     tokio::spawn(repair.run());

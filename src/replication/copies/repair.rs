@@ -102,15 +102,30 @@ impl Repair {
         Arc::new(Self { copies, replica, state: Mutex::default() })
     }
 
-    /// Sets the replication factor and enlists this node, if the log knows of no node at all.
+    /// Sets the replication factor, if it is to be another than the cluster has, and enlists this
+    /// node, if the log knows of no node at all.
     ///
     /// # Errors
     /// What the log says.
-    pub async fn found(&self, address: &str, factor: u8) -> Result<()> {
-        if !self.copies.table.view().nodes()?.is_empty() {
+    pub async fn found(&self, address: &str, factor: Option<u8>) -> Result<()> {
+        let is_new = self.copies.table.view().nodes()?.is_empty();
+        let now = self.copies.table.view().placement()?.replication_factor;
+        if let Some(factor) = factor.filter(|factor| *factor != now) {
+            if !is_new {
+                log::warn!(
+                    "the cluster wants {factor} copies of each chunk from now on, not {now}"
+                );
+            }
+            if factor == 2 {
+                log::warn!(
+                    "of 2 copies a write waits for both: a bucket's writes stop with either"
+                );
+            }
+            self.propose(Mutation::SetReplicationFactor { factor }).await?;
+        }
+        if !is_new {
             return Ok(());
         }
-        self.propose(Mutation::SetReplicationFactor { factor }).await?;
         self.enlist(address).await?;
         self.survey().await
     }
