@@ -191,6 +191,21 @@ fn an_address_nobody_can_use_is_not_told_to_others() {
     );
 }
 
+/// Login shells allow 1024 open files, fewer than the listeners take connections.
+#[test]
+fn a_node_opens_as_many_files_as_it_may() {
+    let place = Place::made();
+    let mut serve = Command::new("sh");
+    let words = "ulimit -Sn 256; exec \"$0\" serve";
+    serve.args(["-c", words, env!("CARGO_BIN_EXE_bucketfs")]);
+    let node = Serving::start(serve.env("BUCKETFS_DATA_DIR", place.data()));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = [3, 4].map(|column| files.split_whitespace().nth(column).unwrap());
+    assert!(soft == hard || soft.parse::<u64>().unwrap() >= 1 << 20, "{files}");
+    node.stop();
+}
+
 /// A store with small chunks needs no more than two of them.
 #[test]
 fn the_write_buffer_is_measured_by_the_chunks_of_the_store() {

@@ -55,6 +55,29 @@ pub fn keep_private() {
     unsafe { libc::umask(0o077) };
 }
 
+/// Descriptors this process asks for at most.
+const DESCRIPTORS_MAX: libc::rlim_t = 1 << 20;
+
+/// Lets this process open as many files and connections as it may; the usual 1024 are fewer than its
+/// listeners take. getrlimit(2).
+///
+/// # Errors
+/// What the system says; the limit is as before then.
+pub fn raise_descriptor_limit() -> std::io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure lives through both calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_cur.max(limit.rlim_max.min(DESCRIPTORS_MAX));
+        match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+}
+
 /// The process that has the lock of a directory, when it was killed and does not end: its first thread
 /// is gone, and another one waits in the kernel.
 pub fn dying_holder(path: &Path) -> Option<u32> {

@@ -21,7 +21,7 @@ pub use buffer::AlignedBuf;
 pub use clock::{Clock, SystemClock};
 pub use disk::{Access, Disk, DiskFile, Entry, Space};
 pub use durable::replace_file;
-pub use machine::{DirLock, boot_id, dying_holder, keep_private, lock_dir};
+pub use machine::{DirLock, boot_id, dying_holder, keep_private, lock_dir, raise_descriptor_limit};
 pub use parent::Parent;
 pub use patience::within;
 pub use real_disk::RealDisk;

@@ -22,7 +22,7 @@ use super::scrub::Scrubber;
 use super::signals::{Hangups, StopSignals};
 use super::store::Store;
 use crate::config::Config;
-use crate::env::{Clock, SystemClock, blocking, dying_holder};
+use crate::env::{Clock, SystemClock, blocking, dying_holder, raise_descriptor_limit};
 use crate::error::{Error, Result};
 use crate::fuse::{self, FuseMount, MountOptions};
 use crate::web::Tls;
@@ -92,6 +92,9 @@ pub fn serve(
     on_open: OnOpen,
     announce: &dyn Fn(&Ready) -> Result<()>,
 ) -> Result<()> {
+    if let Err(error) = raise_descriptor_limit() {
+        log::warn!("the number of open files stays as it is: {error}");
+    }
     // Names the store in the table of mounts: umount.bucketfs finds the node by it.
     let source = std::path::absolute(config.data_dir()?)
         .map_err(|error| Error::io("finding the data directory", error))?;

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -31,6 +32,10 @@ const BODY_MAX: Duration = Duration::from_secs(30);
 /// Messages of one peer that are worked on at a time.
 const STREAMS_MAX: u32 = 256;
 const WINDOW: u32 = 32 << 20;
+/// Connections at a time of those who have not proved to be a node, and how long each may stay: one
+/// that joins asks one thing.
+const STRANGERS_MAX: usize = 32;
+const STRANGER_STAYS: Duration = Duration::from_secs(30);
 
 /// A bound address that does not answer yet.
 pub struct Listener {
@@ -66,7 +71,8 @@ impl Listener {
 
     /// Begins to answer with `handler`, as the node of `identity`.
     pub fn answer(self, identity: Identity, handler: Arc<dyn Handler>) -> Listening {
-        let node = Answering { identity, handler, protocol: self.protocol };
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+        let node = Answering { identity, handler, protocol: self.protocol, strangers };
         Listening { task: tokio::spawn(accept(self.socket, node)) }
     }
 }
@@ -78,6 +84,7 @@ struct Answering {
     handler: Arc<dyn Handler>,
     /// Messages of later protocols are refused.
     protocol: u16,
+    strangers: Arc<Semaphore>,
 }
 
 async fn accept(socket: TcpListener, node: Answering) {
@@ -114,6 +121,11 @@ async fn serve(
     let stream = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await??;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificate = certificates.first().map(|first| first.clone().into_owned());
+    let stranger = match certificate {
+        // The handshake has shown that it is of this cluster.
+        Some(_) => None,
+        None => Some(Arc::clone(&node.strangers).try_acquire_owned()?),
+    };
     let peer = Arc::new(Connected { node, certificate });
     let mut routes = Router::new();
     for kind in Kind::ALL {
@@ -123,14 +135,18 @@ async fn serve(
         routes = routes.route(kind.path(), post(handle));
     }
     let service = TowerToHyperService::new(routes.with_state(peer));
-    hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-        .http2_only()
+    let mut builder =
+        hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http2_only();
+    builder
         .http2()
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(WINDOW / 4)
-        .initial_connection_window_size(WINDOW)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+        .initial_connection_window_size(WINDOW);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    match stranger {
+        None => served.await,
+        Some(_pass) => tokio::time::timeout(STRANGER_STAYS, served).await?,
+    }
 }
 
 /// One connection: who is at its other end does not change.
