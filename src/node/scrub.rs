@@ -1,6 +1,7 @@
 //! Reads all recorded chunks again and again, slowly, to find damage before somebody needs them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Scrubber {
 struct State {
     position: Position,
     damaged: BTreeMap<ChunkId, String>,
+    /// The last of them that was looked at again.
+    looked_at: Option<ChunkId>,
 }
 
 impl Scrubber {
@@ -82,8 +85,9 @@ impl Scrubber {
     }
 }
 
-/// Reads the next chunks, as many as the pace asks for.
+/// Reads the next chunks, as many as the pace asks for, and one that was found damaged before.
 fn scrub_portion(store: &Store, state: &Mutex<State>) -> Result<()> {
+    look_again(store, state)?;
     let Timestamp { seconds: now, .. } = store.clock.now();
     let mut position = state.lock().position;
     if position.after.is_none() {
@@ -108,21 +112,35 @@ fn scrub_portion(store: &Store, state: &Mutex<State>) -> Result<()> {
     save(&store.data_dir, position)
 }
 
+/// A damaged chunk may have been made anew from another node's copy, or freed: the next one, in turns.
+fn look_again(store: &Store, state: &Mutex<State>) -> Result<()> {
+    let next = {
+        let mut state = state.lock();
+        let after = state.looked_at.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = state.damaged.range((after, Bound::Unbounded));
+        let next = behind.next().or_else(|| state.damaged.first_key_value()).map(|(id, _)| *id);
+        state.looked_at = next;
+        next
+    };
+    next.map_or(Ok(()), |id| scrub_one(store, state, id).map(|_| ()))
+}
+
 /// Returns the bytes read, one at least.
 fn scrub_one(store: &Store, state: &Mutex<State>, id: ChunkId) -> Result<u64> {
     let (node, table) = (store.replica.node(), store.replica.table());
     let verified = verify_recorded(node, table, &store.chunks, id)?;
     let mut state = state.lock();
-    let Some(verified) = verified else { return Ok(1) };
-    match verified.damage {
-        None => state.damaged.remove(&id),
+    let (len, damage) = verified.map_or((0, None), |verified| (verified.len, verified.damage));
+    match damage {
+        None => drop(state.damaged.remove(&id)),
         Some(what) => {
-            log::error!("scrubbing found chunk {id} damaged: {what}");
             store.copies.suspect(id);
-            state.damaged.insert(id, what)
+            if state.damaged.insert(id, what.clone()).is_none() {
+                log::error!("scrubbing found chunk {id} damaged: {what}");
+            }
         }
-    };
-    Ok(u64::from(verified.len).max(1))
+    }
+    Ok(u64::from(len).max(1))
 }
 
 fn path(data_dir: &Path) -> PathBuf {
@@ -143,6 +161,7 @@ fn save(data_dir: &Path, position: Position) -> Result<()> {
 mod tests {
     use super::*;
     use crate::node::fsck::tests::{chunk_files, made, with_store};
+    use crate::types::SessionId;
 
     /// A store with a missing file and a good one: a round finds the one, ends, and the next does
     /// not begin before its time, over a restart too.
@@ -164,6 +183,31 @@ mod tests {
             state.lock().position.started -= ROUND.as_secs() as i64 + 1;
             scrub_portion(store, &state).unwrap();
             assert_eq!(state.lock().damaged.len(), 1);
+        });
+    }
+
+    /// What was damaged and is whole again, made anew or freed, is not told of any more, long before
+    /// the next round.
+    #[test]
+    fn what_is_whole_again_is_forgotten_while_the_round_rests() {
+        let (_dir, config) = made();
+        let file = chunk_files(&config)[0].clone();
+        let kept = std::fs::read(&file).unwrap();
+        let state = Mutex::new(State::default());
+        let freed = ChunkId { session: SessionId(99), counter: 1 };
+        with_store(&config, async |store| {
+            std::fs::remove_file(&file).unwrap();
+            while state.lock().position.finished.is_none() {
+                scrub_portion(store, &state).unwrap();
+            }
+            scrub_portion(store, &state).unwrap();
+            assert_eq!(state.lock().damaged.len(), 1);
+            std::fs::write(&file, &kept).unwrap();
+            state.lock().damaged.insert(freed, "freed since".into());
+            for _ in 0..2 {
+                scrub_portion(store, &state).unwrap();
+            }
+            assert!(state.lock().damaged.is_empty());
         });
     }
 

@@ -86,8 +86,9 @@ pub fn verify(
         Err(error @ Error::Io { .. }) => Some(error.to_string()),
         Err(error) => return Err(error),
     };
-    if damage.is_some() && table.view().chunk(id)?.is_none() {
-        // It was freed while its file was read.
+    let is_still_here = |record: ChunkRecord| record.stored_on.contains(&node);
+    if damage.is_some() && !table.view().chunk(id)?.is_some_and(is_still_here) {
+        // It was freed, or given up as surplus, while its file was read.
         return Ok(None);
     }
     Ok(Some(Verified { len: record.len, damage }))
