@@ -4,6 +4,10 @@
 //! listing remembers the name behind each recent cookie, and behind every 256th older one; going
 //! back to one in between walks on from there. Names removed meanwhile do not matter: the listing
 //! continues after the name, there or not.
+//!
+//! The kernel goes back whenever a caller takes less than it was sent, and is sent what is there
+//! then under the same cookies. A cookie means what was last handed out under it; later ones keep
+//! their names until they are handed out again, for a seekdir(3) that goes forward again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,27 +52,47 @@ impl Places {
         *self = Self { newest: DOTS, ..Self::default() };
     }
 
-    /// The name behind a cookie: exactly, or of an earlier one with the number of entries between.
-    fn find(&self, cookie: u64) -> (Option<Position>, u64) {
-        let back = self.newest.saturating_sub(cookie) as usize;
-        if back < self.recent.len() {
-            return (self.recent.get(self.recent.len() - 1 - back).cloned(), 0);
+    /// Goes on after a cookie. Returns the name behind it: exactly, or of an earlier one with the
+    /// number of entries between.
+    fn go_to(&mut self, cookie: u64) -> (Option<Position>, u64) {
+        let oldest = self.newest - self.recent.len() as u64;
+        let found = match cookie.checked_sub(oldest + 1) {
+            Some(at) if cookie <= self.newest => (self.recent.get(at as usize).cloned(), 0),
+            _ => self.nearest(cookie),
+        };
+        if !(oldest..=self.newest).contains(&cookie) {
+            self.recent.clear();
+            self.newest = cookie;
         }
-        match self.marks.range(..=cookie).next_back() {
-            Some((&mark, position)) => (Some(position.clone()), cookie - mark),
+        found
+    }
+
+    /// The last name before a cookie that is remembered, or the start, and the entries between.
+    fn nearest(&self, cookie: u64) -> (Option<Position>, u64) {
+        let newest = self.recent.back().map(|position| (self.newest, position));
+        let mark =
+            self.marks.range(..=cookie).next_back().map(|(&mark, position)| (mark, position));
+        let before = newest.filter(|(newest, _)| *newest <= cookie).into_iter().chain(mark);
+        match before.max_by_key(|(at, _)| *at) {
+            Some((at, position)) => (Some(position.clone()), cookie - at),
             None => (None, cookie.saturating_sub(DOTS)),
         }
     }
 
-    /// `position` was handed out under `cookie`, the one after the newest or one seen before.
+    /// `position` was handed out under `cookie`: the one after the newest, or after somebody went back
+    /// one that was handed out before. What it stood for then counts no more.
     fn note(&mut self, cookie: u64, position: Position) {
-        if cookie <= self.newest {
-            return;
-        }
-        self.newest = cookie;
         if cookie.is_multiple_of(MARK) {
             self.marks.insert(cookie, position.clone());
         }
+        if cookie <= self.newest {
+            let at = self.recent.len().checked_sub((self.newest - cookie) as usize + 1);
+            if let Some(there) = at.and_then(|at| self.recent.get_mut(at)) {
+                *there = position;
+            }
+            return;
+        }
+        self.newest = cookie;
         self.recent.push_back(position);
         if self.recent.len() > RECENT {
             self.recent.pop_front();
@@ -105,7 +129,7 @@ impl Vfs {
             return Ok(());
         }
         let mut cookie = cookie.max(DOTS);
-        let (mut after, mut skip) = if cookie == DOTS { (None, 0) } else { places.find(cookie) };
+        let (mut after, mut skip) = places.go_to(cookie);
         loop {
             let page = self.replica.table().view().children(listing.ino, after.as_ref(), PAGE)?;
             let Some((name, dirent)) = page.last() else {
@@ -187,10 +211,31 @@ mod tests {
         for cookie in 3..10_000 {
             places.note(cookie, name(cookie));
         }
-        assert_eq!(places.find(9_999), (Some(name(9_999)), 0));
-        assert_eq!(places.find(9_999 - RECENT as u64 + 1).1, 0);
-        assert_eq!(places.find(1_000), (Some(name(768)), 232));
-        assert_eq!(places.find(5), (None, 3));
         assert!(places.recent.len() <= RECENT);
+        assert_eq!(places.go_to(9_999), (Some(name(9_999)), 0));
+        assert_eq!(places.go_to(9_999 - RECENT as u64 + 1).1, 0);
+        assert_eq!(places.go_to(1_000), (Some(name(768)), 232));
+        places.note(1_001, name(1_001));
+        assert_eq!(places.go_to(1_001), (Some(name(1_001)), 0), "it goes on from there");
+        assert_eq!(places.go_to(1_020), (Some(name(1_001)), 19), "forward, and not too far");
+        assert_eq!(places.go_to(9_990), (Some(name(9_984)), 6));
+        assert_eq!(places.go_to(5), (None, 3));
+        assert_eq!(places.go_to(DOTS), (None, 0));
+    }
+
+    /// The names behind cookies that are handed out again are those of the last time.
+    #[test]
+    fn what_is_handed_out_again_counts() {
+        let mut places = Places::default();
+        places.restart();
+        (3..8).for_each(|cookie| places.note(cookie, name(cookie * 10)));
+        assert_eq!(places.go_to(3), (Some(name(30)), 0));
+        places.note(4, name(35));
+        places.note(5, name(40));
+        assert_eq!(places.go_to(5), (Some(name(40)), 0));
+        assert_eq!(places.go_to(4), (Some(name(35)), 0));
+        assert_eq!(places.go_to(7), (Some(name(70)), 0), "a place from before, by seekdir(3)");
+        places.note(8, name(80));
+        assert_eq!(places.go_to(8), (Some(name(80)), 0));
     }
 }

@@ -3,6 +3,7 @@
 
 mod appends;
 mod cluster;
+mod directories;
 mod idle;
 mod large;
 mod locks;
