@@ -5,8 +5,10 @@
 //! no lock, so it has its own thread, and a mount's requests only ever wait for that one.
 
 use std::ffi::OsStr;
+use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -64,6 +66,17 @@ impl Told {
         let _ = tokio::time::timeout(PATIENCE, known).await;
     }
 
+    /// The kernel was told of one more.
+    fn count(&self) {
+        self.told.send_modify(|told| *told += 1);
+    }
+
+    /// Nobody is told any more, and nobody has to wait for it: neither for what is queued still, nor for
+    /// what comes.
+    fn end(&self) {
+        self.told.send_replace(u64::MAX);
+    }
+
     /// Nothing the kernel knows counts any more. It cannot be told so of names that nobody can list;
     /// they run out by themselves after `ttl`, for which nobody waits beyond [`PATIENCE`].
     fn age(self: &Arc<Self>, ttl: Duration, runtime: &Handle) {
@@ -89,34 +102,27 @@ pub(super) struct Invalidator {
 pub(super) fn start(door: &Door, notifier: Notifier) -> Result<Invalidator> {
     let (vfs, told) = (&door.vfs, Arc::clone(&door.told));
     let (numbers, origin) = (door.numbers, door.origin);
-    let kernel = notifier.clone();
-    let counter = Arc::clone(&told);
-    let attributes = spawn("fuse-attributes", move |(ino, from): (Ino, i64)| {
-        let result = kernel.inval_inode(numbers.to_node(ino), from, 0);
-        counter.told.send_modify(|told| *told += 1);
-        result
-    })?;
     let named = Arc::new(Told::new());
-    let counter = Arc::clone(&named);
-    let names = spawn("fuse-names", move |(parent, name): (Ino, FileName)| {
-        let result =
-            notifier.inval_entry(numbers.to_node(parent), OsStr::from_bytes(name.as_bytes()));
-        counter.told.send_modify(|told| *told += 1);
-        result
+    let kernel = notifier.clone();
+    let attributes = spawn("fuse-attributes", &told, move |(ino, from): (Ino, i64)| {
+        kernel.inval_inode(numbers.to_node(ino), from, 0)
+    })?;
+    let names = spawn("fuse-names", &named, move |(parent, name): (Ino, FileName)| {
+        notifier.inval_entry(numbers.to_node(parent), OsStr::from_bytes(name.as_bytes()))
     })?;
     let fences = (Arc::clone(&told), Arc::clone(&named));
-    vfs.add_fence(Box::new(move || {
+    let fence = Box::new(move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (told, named) = (Arc::clone(&fences.0), Arc::clone(&fences.1));
         Box::pin(async move {
             told.caught_up().await;
             named.caught_up().await;
         })
-    }));
+    });
     let queues = Invalidator { attributes: attributes.clone(), names: names.clone() };
     let (ttl, runtime) = (door.ttl, door.runtime.clone());
     // The hub that keeps the listener belongs to the vfs.
     let known = Arc::downgrade(vfs);
-    vfs.subscribe(Box::new(move |change, from| {
+    let listener = Box::new(move |change: &Change, from: u32| {
         if from == origin {
             return;
         }
@@ -128,7 +134,8 @@ pub(super) fn start(door: &Door, notifier: Notifier) -> Result<Invalidator> {
             }
         }
         enqueue(change, (&attributes, &told), (&names, &named));
-    }));
+    });
+    vfs.attach(origin, listener, fence);
     Ok(queues)
 }
 
@@ -175,24 +182,28 @@ fn offer<T>(queue: &Queue<T>, item: T) -> bool {
 
 fn spawn<T: Send + 'static>(
     name: &str,
+    told: &Arc<Told>,
     tell: impl Fn(T) -> io::Result<()> + Send + 'static,
 ) -> Result<Queue<T>> {
     let (queue, items) = sync_channel(QUEUE);
+    let told = Arc::clone(told);
     thread::Builder::new()
         .name(name.into())
-        .spawn(move || tell_all(&items, &tell))
+        .spawn(move || tell_all(&items, &told, &tell))
         .map_err(|error| Error::io(format!("starting the thread {name}"), error))?;
     Ok(queue)
 }
 
 /// fuser takes ENOENT (the kernel does not know the inode) for success; others mean that the mount
 /// is ending.
-fn tell_all<T>(items: &Receiver<Option<T>>, tell: &dyn Fn(T) -> io::Result<()>) {
+fn tell_all<T>(items: &Receiver<Option<T>>, told: &Told, tell: &dyn Fn(T) -> io::Result<()>) {
     while let Ok(Some(item)) = items.recv() {
         if let Err(error) = tell(item) {
             log::debug!("an invalidation was not taken: {error}");
         }
+        told.count();
     }
+    told.end();
 }
 
 impl Invalidator {
@@ -206,7 +217,6 @@ impl Invalidator {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
     use std::pin::pin;
     use std::sync::Mutex;
     use std::task::{Context, Waker};
@@ -251,18 +261,33 @@ mod tests {
 
     #[test]
     fn a_thread_tells_in_order_and_ends_when_told_to() {
-        let told = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::new(Mutex::new(Vec::new()));
         let (queue, items) = sync_channel(9);
         for number in 1..=3 {
             queue.send(Some(number)).unwrap();
         }
         queue.send(None).unwrap();
-        let seen = Arc::clone(&told);
-        tell_all(&items, &move |number: u32| {
-            seen.lock().unwrap().push(number);
+        let sink = Arc::clone(&seen);
+        tell_all(&items, &Told::new(), &move |number: u32| {
+            sink.lock().unwrap().push(number);
             if number == 2 { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
         });
-        assert_eq!(*told.lock().unwrap(), [1, 2, 3]);
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
+    }
+
+    /// A change that came between the word to end and the end was counted and never told: everybody waited
+    /// for it, for ever.
+    #[tokio::test]
+    async fn nobody_waits_for_a_thread_that_has_ended() {
+        let (queue, items) = sync_channel(9);
+        let told = Told::new();
+        queue.send(None).unwrap();
+        assert!(offer(&queue, 1));
+        told.queued.fetch_add(1, Ordering::Release);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(pin!(told.caught_up()).as_mut().poll(&mut context).is_pending());
+        tell_all(&items, &told, &|_: u32| Ok(()));
+        assert!(pin!(told.caught_up()).as_mut().poll(&mut context).is_ready());
     }
 
     #[tokio::test]

@@ -17,7 +17,14 @@ pub type Fence = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send
 #[derive(Default)]
 pub struct ChangeHub {
     listeners: RwLock<Vec<Listener>>,
-    fences: RwLock<Vec<Fence>>,
+    mounts: RwLock<Vec<Attached>>,
+}
+
+/// What a mount hears with.
+struct Attached {
+    mount: u32,
+    listener: Listener,
+    fence: Fence,
 }
 
 impl ChangeHub {
@@ -29,13 +36,18 @@ impl ChangeHub {
         self.listeners.write().push(listener);
     }
 
-    pub fn add_fence(&self, fence: Fence) {
-        self.fences.write().push(fence);
+    /// As [`Self::subscribe`], until the mount is detached; until then [`Self::told`] waits for it.
+    pub fn attach(&self, mount: u32, listener: Listener, fence: Fence) {
+        self.mounts.write().push(Attached { mount, listener, fence });
+    }
+
+    pub fn detach(&self, mount: u32) {
+        self.mounts.write().retain(|attached| attached.mount != mount);
     }
 
     /// Returns when every cache knows of the changes published before the call.
     pub async fn told(&self) {
-        let waiting: Vec<_> = self.fences.read().iter().map(|fence| fence()).collect();
+        let waiting: Vec<_> = self.mounts.read().iter().map(|mount| (mount.fence)()).collect();
         for fence in waiting {
             fence.await;
         }
@@ -43,9 +55,10 @@ impl ChangeHub {
 
     /// Called by the applier once `changes` can be read.
     pub fn publish(&self, changes: &[Change], origin: u32) {
-        let listeners = self.listeners.read();
+        let (listeners, mounts) = (self.listeners.read(), self.mounts.read());
         for change in changes {
             listeners.iter().for_each(|listener| listener(change, origin));
+            mounts.iter().for_each(|mount| (mount.listener)(change, origin));
         }
     }
 }
@@ -70,5 +83,27 @@ mod tests {
         }
         hub.publish(&[Change::Data(Ino(3)), Change::Gone(Ino(3))], 10);
         assert_eq!(heard.load(Ordering::Relaxed), 40);
+    }
+
+    /// Each change through S3 waited for mounts that were gone, and for ever.
+    #[tokio::test]
+    async fn a_mount_that_is_gone_hears_nothing_and_is_not_waited_for() {
+        let hub = ChangeHub::new();
+        let heard = Arc::new(AtomicU32::new(0));
+        for mount in 1..3 {
+            let heard = Arc::clone(&heard);
+            let listener = Box::new(move |_: &Change, _| {
+                heard.fetch_add(mount, Ordering::Relaxed);
+            });
+            let waits = mount == 1;
+            let fence = move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
+                if waits { Box::pin(std::future::pending()) } else { Box::pin(async {}) }
+            };
+            hub.attach(mount, listener, Box::new(fence));
+        }
+        hub.detach(1);
+        hub.publish(&[Change::Data(Ino(3))], 0);
+        assert_eq!(heard.load(Ordering::Relaxed), 2);
+        hub.told().await;
     }
 }

@@ -146,16 +146,11 @@ impl Vfs {
         }))
     }
 
-    /// Calls `listener` with each change that is readable, and the mount it came through (0: none).
-    /// It must not block.
-    pub fn subscribe(&self, listener: hub::Listener) {
-        self.hub.subscribe(listener);
-    }
-
-    /// Changes through S3 and REST are answered when `fence` ends, too: what a mount is asked next
-    /// must show them.
-    pub fn add_fence(&self, fence: hub::Fence) {
-        self.hub.add_fence(fence);
+    /// Calls `listener` with each change that is readable, and the mount it came through (0: none),
+    /// until mount `origin` is forgotten. It must not block. Changes through S3 and REST are answered
+    /// when `fence` ends, too: what the mount is asked next must show them.
+    pub fn attach(&self, origin: u32, listener: hub::Listener, fence: hub::Fence) {
+        self.hub.attach(origin, listener, fence);
     }
 
     /// Proposes a change of S3 or REST; on disk, and known to the mounts, when it returns.
@@ -205,6 +200,7 @@ impl Vfs {
     /// Mount `origin` is gone, and all references of its kernel. What it has open still is closed in
     /// the background, and saved as by any last close.
     pub fn forget_mount(&self, origin: u32) {
+        self.hub.detach(origin);
         {
             let mut tombstones = self.tombstones.lock();
             for ino in self.kernel.forget_mount(origin) {

@@ -192,7 +192,9 @@ fn kernels_hear_that_appended_bytes_came_to_lie_elsewhere() {
         append(b, right, b"right").await;
         let heard = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&heard);
-        a.vfs.subscribe(Box::new(move |change, origin| sink.lock().push((change.clone(), origin))));
+        a.vfs
+            .hub
+            .subscribe(Box::new(move |change, origin| sink.lock().push((change.clone(), origin))));
         b.close(right).await.unwrap();
         // Nothing looks at the file between the other's commit and ours.
         a.close(left).await.unwrap();

@@ -291,7 +291,7 @@ fn every_change_is_told_to_the_other_nodes_kernels() {
             .map(|node| {
                 let heard = Arc::new(Mutex::new(Vec::new()));
                 let sink = Arc::clone(&heard);
-                node.vfs.subscribe(Box::new(move |change, from| {
+                node.vfs.hub.subscribe(Box::new(move |change, from| {
                     // As a mount's invalidator does for its own number.
                     if from != WHO.origin {
                         sink.lock().push(change.clone());
