@@ -298,6 +298,41 @@ fn writes_go_by_the_flags_of_the_moment() {
     node.stop();
 }
 
+/// What the kernel takes away itself where the pages are its own, it leaves to the file system with direct I/O and when
+/// OPEN truncates: whoever may write a program could give it other bytes and have it run as its owner.
+#[test]
+fn a_program_that_another_user_writes_loses_its_privilege() {
+    for options in ["suid", "suid,direct_io"] {
+        let store = Store::new();
+        let node = store.serve(&["-o", options]);
+        let path = store.bucket().join("program");
+        let dir = File::open(store.bucket()).unwrap();
+        for truncate in [false, true] {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
+            let written = as_nobody(|| {
+                let flags = libc::O_WRONLY | if truncate { libc::O_TRUNC } else { 0 };
+                let fd = unsafe { libc::openat(dir.as_raw_fd(), c"program".as_ptr(), flags) };
+                let written = if truncate { Ok(0) } else { sys::pwrite(fd, 0, b"new") };
+                sys::close(fd).and(written)
+            });
+            written.unwrap();
+            let mode = || fs::metadata(&path).unwrap().mode() & 0o7777;
+            let what = format!("the end of the privilege, {options}, O_TRUNC: {truncate}");
+            until(&what, SOON, || (mode() == 0o777).then_some(()));
+        }
+        node.stop();
+    }
+}
+
+/// With the file system's rights of another user, on this thread.
+fn as_nobody<T>(work: impl FnOnce() -> T) -> T {
+    unsafe { libc::setfsuid(65534) };
+    let result = work();
+    unsafe { libc::setfsuid(0) };
+    result
+}
+
 /// fuser unmounts the path again when its session ends, and took what lay below.
 #[test]
 fn unmounted_by_somebody_else_it_ends_well_and_leaves_what_lies_below() {

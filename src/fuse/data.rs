@@ -82,7 +82,9 @@ pub(super) fn write(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pages {
     /// A process's, by write(2) with these flags of its descriptor, or of the call: O_DSYNC.
-    Process(OpenFlags),
+    /// `unprivileged`: the kernel leaves it to us to take set-user-ID away (FUSE_WRITE_KILL_SUIDGID),
+    /// as where it bypasses its page cache.
+    Process { flags: OpenFlags, unprivileged: bool },
     /// The page cache's, changed through mmap(2); FUSE_WRITE_CACHE.
     Cache,
 }
@@ -95,7 +97,12 @@ async fn write_from(
     from: Pages,
 ) -> Result<u64> {
     match from {
-        Pages::Process(flags) => door.vfs.write_as(who, handle.0, flags, offset, data).await?,
+        Pages::Process { flags, unprivileged } => {
+            if unprivileged {
+                door.vfs.strip_privilege(handle.0).await?;
+            }
+            door.vfs.write_as(who, handle.0, flags, offset, data).await?;
+        }
         Pages::Cache => door.vfs.write_back(who, handle.0, offset, data).await?,
     }
     Ok(data.len() as u64)

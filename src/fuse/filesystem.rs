@@ -188,8 +188,12 @@ impl Filesystem for Kernel {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let cached = what.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let from = if cached { Pages::Cache } else { Pages::Process(FileFlags(flags.0)) };
+        let from = if what.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            Pages::Cache
+        } else {
+            let unprivileged = what.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+            Pages::Process { flags: FileFlags(flags.0), unprivileged }
+        };
         let who = self.0.caller(request, 0);
         data::write(&self.0, who, (handle, offset), bytes, from, reply);
     }

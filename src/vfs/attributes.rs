@@ -97,6 +97,34 @@ impl Vfs {
         self.propose_node(Mutation::SetAttr(set), who.origin).await
     }
 
+    /// Who has no CAP_FSETID is about to change the bytes behind a handle, or did: set-user-ID and
+    /// set-group-ID go. The caller's kernel does not expect it and is told like the others.
+    ///
+    /// # Errors
+    /// [`Error::BadHandle`]; as [`Self::setattr`].
+    pub async fn strip_privilege(&self, handle: u64) -> Result<()> {
+        self.strip_privilege_of(self.handles.file(handle)?.node.ino).await
+    }
+
+    pub(super) async fn strip_privilege_of(&self, ino: Ino) -> Result<()> {
+        let mode = self.inode(ino)?.mode;
+        if mode == mode.without_privilege() {
+            return Ok(());
+        }
+        let at = self.clock.now();
+        let set = SetAttr {
+            ino,
+            mode: None,
+            uid: None,
+            gid: None,
+            atime: None,
+            mtime: None,
+            strip_privilege: true,
+            at,
+        };
+        self.propose(Mutation::SetAttr(set), 0).await.map(|_| ())
+    }
+
     async fn chmod_acl(
         &self,
         who: &Caller,

@@ -25,7 +25,7 @@ impl Vfs {
         self.replica.barrier().await?;
         let (node, inode) = self.pin(Some(who.origin), ino, regular).await?;
         if flags.is_truncate()
-            && let Err(error) = self.empty(&node, who, flags).await
+            && let Err(error) = self.truncated(&node, who, flags).await
         {
             self.close_node(&node).await;
             return Err(error);
@@ -117,6 +117,13 @@ impl Vfs {
         let (origin, session) = (who.origin, self.replica.session());
         let file = FileHandle { node, origin, flags, failures_seen, session };
         Opened { handle: self.handles.add_file(file), keep_cache }
+    }
+
+    /// O_TRUNC, with what the kernel leaves to us when OPEN truncates: of callers without CAP_FSETID, of
+    /// which it says nothing, the bits of privilege.
+    async fn truncated(&self, node: &Node, who: &Caller, flags: OpenFlags) -> Result<()> {
+        self.empty(node, who, flags).await?;
+        if who.uid == 0 { Ok(()) } else { self.strip_privilege_of(node.ino).await }
     }
 
     /// O_TRUNC: nothing of the old bytes is seen any more, nor of uncommitted ones.
