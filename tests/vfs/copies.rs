@@ -197,6 +197,50 @@ fn unreadable_copies_are_mended_and_hold_up_nothing() {
     });
 }
 
+/// A copy that lands after its chunk was freed, while an open file holds the session's mark below it,
+/// goes with the next round: it would lie about until the next inventory.
+#[test]
+fn a_copy_that_lands_too_late_goes_at_once() {
+    runtime().block_on(async {
+        let cluster = Cluster::new(3).await;
+        let (vfs, third) = (cluster.vfs(0), &cluster.nodes[2]);
+        let flags = OpenFlags(libc::O_RDWR);
+        let (_, open) = vfs.create(&WHO, cluster.bucket, b"open", 0o644, flags).await.unwrap();
+        vfs.write(&WHO, open.handle, 0, &data(1)).await.unwrap();
+        let reach = async |count| {
+            while cluster.files(2) != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                for node in &cluster.nodes {
+                    node.repair.round().await.unwrap();
+                    node.vfs.upkeep_round().await.unwrap();
+                }
+            }
+        };
+        let within = Duration::from_secs(20);
+        tokio::time::timeout(within, reach(3)).await.expect("the open file's chunks are not there");
+        cluster.peers.set_held(third.id, true);
+        cluster.write(0, "f", &bytes(2, CHUNK as usize)).await.unwrap();
+        vfs.unlink(&WHO, cluster.bucket, b"f").await.unwrap();
+        for node in &cluster.nodes {
+            node.vfs.upkeep_round().await.unwrap();
+        }
+        assert_eq!((cluster.files(0), cluster.files(2)), (3, 3));
+        cluster.peers.set_held(third.id, false);
+        let landed = async {
+            while cluster.files(2) != 4 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(within, landed).await.expect("the late copy did not land");
+        tokio::time::timeout(within, reach(3)).await.expect("the late copy stays");
+        vfs.flush(open.handle).await.unwrap();
+        vfs.release(open.handle).await;
+        cluster.settle().await;
+        cluster.assert_whole();
+        assert!(cluster.read(2, "open").await.unwrap() == data(1));
+    });
+}
+
 /// One that failed and is well again takes the place of one that fails now.
 #[test]
 fn who_failed_lately_is_asked_when_others_fail() {

@@ -212,6 +212,7 @@ impl Repair {
     /// Tells of copies that landed after their chunk was named.
     async fn tell_landed(&self) -> Result<()> {
         let mut told: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
+        let mut freed = Vec::new();
         let mut own = false;
         for (node, id) in self.copies.take_landed() {
             let view = self.copies.table.view();
@@ -221,13 +222,19 @@ impl Repair {
                     own |= node == self.node();
                     told.entry(node).or_default().push(id);
                 }
+                None if !view.may_still_come(id)? => {}
+                // It was freed above its session's mark, which its receiver goes by: whoever has it is
+                // told again.
+                None if self.replica.is_settled_chunk(id) => freed.push(id),
                 // Its commit is under way.
-                None if view.may_still_come(id)? => self.copies.tally.landed(node, id),
-                None => {}
+                None => self.copies.tally.landed(node, id),
             }
         }
         if own {
             self.sync_names().await?;
+        }
+        for ids in freed.chunks(REAP_IDS_MAX) {
+            self.propose(Mutation::Reap { ids: ids.to_vec() }).await?;
         }
         for (node, ids) in told {
             for ids in ids.chunks(REAP_IDS_MAX) {

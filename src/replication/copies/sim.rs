@@ -13,6 +13,9 @@ use crate::env::{AlignedBuf, blocking};
 use crate::error::{Error, Result};
 use crate::types::{ChunkId, NodeId};
 
+/// Between two looks whether a node is still held.
+const HELD_FOR: Duration = Duration::from_millis(2);
+
 /// [`ChunkPeers`] for tests: calls reach the servers of other nodes directly. Clones share
 /// everything.
 #[derive(Clone, Default)]
@@ -28,6 +31,7 @@ struct Net {
     /// No answer ever comes.
     silent: BTreeSet<NodeId>,
     slow: BTreeMap<NodeId, Duration>,
+    held: BTreeSet<NodeId>,
     /// Calls that still reach a node before it is down.
     calls_left: BTreeMap<NodeId, u64>,
     calls: u64,
@@ -90,6 +94,20 @@ impl SimPeers {
         self.net.lock().slow.insert(node, delay);
     }
 
+    /// Calls to the node are on their way until it is held no more.
+    pub fn set_held(&self, node: NodeId, is_held: bool) {
+        let mut net = self.net.lock();
+        if is_held {
+            net.held.insert(node)
+        } else {
+            net.held.remove(&node)
+        };
+    }
+
+    fn is_held(&self, node: NodeId) -> bool {
+        self.net.lock().held.contains(&node)
+    }
+
     /// Calls so far, those that failed too.
     pub fn calls(&self) -> u64 {
         self.net.lock().calls
@@ -132,6 +150,9 @@ impl SimPeers {
             let (way, last) = self.way(node)?;
             if let Some(delay) = way.delay {
                 tokio::time::sleep(delay).await;
+            }
+            while self.is_held(node) {
+                tokio::time::sleep(HELD_FOR).await;
             }
             if way.silent {
                 return std::future::pending().await;
