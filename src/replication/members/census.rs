@@ -119,7 +119,12 @@ impl Cluster {
                 },
                 applied: said.map(|said| said.alive.applied),
                 lag: matched.filter(|_| leads).map(|index| last.saturating_sub(index)),
-                heard_ms: said.map(|said| u64::try_from(said.ago.as_millis()).unwrap_or(u64::MAX)),
+                heard_ms: match said {
+                    // Without peers it tells nobody that it lives.
+                    _ if node == self.node => Some(0),
+                    Some(said) => Some(u64::try_from(said.ago.as_millis()).unwrap_or(u64::MAX)),
+                    None => None,
+                },
                 disk_total: said.map_or(0, |said| said.alive.disk_total),
                 disk_free: said.map_or(0, |said| said.alive.disk_free),
             }
