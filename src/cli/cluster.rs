@@ -11,7 +11,7 @@ use super::operate::ask_node;
 use super::output::{Exit, Output};
 use crate::config::Period;
 use crate::error::Result;
-use crate::node::{ClusterStatus, ClusterView, Fate, MemberStatus, NodeState, Role};
+use crate::node::{ClusterStatus, ClusterView, Fate, MemberStatus, NodeState, Place, Role};
 use crate::types::NodeId;
 
 #[derive(Debug, Subcommand)]
@@ -144,6 +144,9 @@ impl fmt::Display for Shown {
         let widest = members.iter().map(|member| member.address.len()).max().unwrap_or(0);
         for member in members {
             line(f, member, widest)?;
+            if let Some(place) = self.0.places.iter().find(|place| place.node == member.node) {
+                place_of_copies(f, place)?;
+            }
             let known = self.0.versions.iter().find(|version| version.node == member.node);
             match known {
                 Some(known) => writeln!(f, ", version {}", known.about.version)?,
@@ -151,6 +154,17 @@ impl fmt::Display for Shown {
             }
         }
         Ok(())
+    }
+}
+
+fn place_of_copies(f: &mut fmt::Formatter<'_>, place: &Place) -> fmt::Result {
+    if !place.zone.is_empty() {
+        write!(f, ", zone {}", place.zone)?;
+    }
+    match place.wanting {
+        0 => Ok(()),
+        1 => f.write_str(", 1 copy wanting"),
+        count => write!(f, ", {count} copies wanting"),
     }
 }
 

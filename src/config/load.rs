@@ -209,6 +209,7 @@ mod tests {
             [peers]
             listen = "127.0.0.1:7000"
             address = "node.example.com:7000"
+            zone = "rack-1"
             [rest]
             listen = "127.0.0.1:9001"
             [tls]

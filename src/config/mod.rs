@@ -69,6 +69,8 @@ pub struct Config {
     pub peers_listen: Option<SocketAddr>,
     /// The address the others are told, when it is another than where this node listens.
     pub peers_address: Option<String>,
+    /// What fails together with this node; the cluster's record of it stays as it is without.
+    pub peers_zone: Option<String>,
     /// Where the REST API is served; nowhere without.
     pub rest_listen: Option<SocketAddr>,
     /// The certificate chain that S3 and REST show, and its key; in the clear without.
@@ -143,6 +145,7 @@ impl Default for Config {
             s3_signature_v2: false,
             peers_listen: None,
             peers_address: None,
+            peers_zone: None,
             rest_listen: None,
             tls_certificate: None,
             tls_key: None,

@@ -35,7 +35,7 @@ impl Setting {
 }
 
 /// Every setting there is, in the order they are shown.
-pub static SETTINGS: [Setting; 20] = [
+pub static SETTINGS: [Setting; 21] = [
     Setting {
         key: "data_dir",
         help: "directory that holds the store",
@@ -170,6 +170,13 @@ pub static SETTINGS: [Setting; 20] = [
         get: |config| config.peers_address.clone(),
     },
     Setting {
+        key: "peers.zone",
+        help: "what fails together with this node, as a rack; copies go to several",
+        allowed: "up to 64 visible characters, or nothing",
+        set: |config, text| is_zone(text).then(|| config.peers_zone = Some(text.into())),
+        get: |config| config.peers_zone.clone(),
+    },
+    Setting {
         key: "rest.listen",
         help: "where the REST API, health and metrics are served",
         allowed: "an address and a port, such as 127.0.0.1:9001",
@@ -225,6 +232,11 @@ fn is_place(text: &str) -> bool {
     is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
+/// One that a line of `cluster status` shows as one word.
+fn is_zone(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 fn within<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
     text.parse().ok().filter(|value| range.contains(value))
 }
@@ -273,6 +285,7 @@ mod tests {
             ("peers.address", "node1"),
             ("peers.address", "node1:0"),
             ("peers.address", ":9100"),
+            ("peers.zone", "rack 1"),
             ("rest.listen", "localhost"),
             ("tls.certificate", ""),
             ("log.level", "verbose"),

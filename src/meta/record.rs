@@ -129,8 +129,8 @@ const NODE_WEIGHT: u32 = 100;
 
 impl NodeRecord {
     /// Of a node that enlists, or has yet to.
-    pub fn enlisting(address: &str) -> Self {
-        let (address, zone) = (address.to_owned(), String::new());
+    pub fn enlisting(address: &str, zone: &str) -> Self {
+        let (address, zone) = (address.to_owned(), zone.to_owned());
         Self { address, zone, weight: NODE_WEIGHT, state: NodeState::Active }
     }
 }

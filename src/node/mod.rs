@@ -30,7 +30,7 @@ pub use panics::log_panics;
 pub use probe::probe_table;
 pub use progress::{OnCheck, OnOpen, Phase, Progress};
 pub use serve::{Ready, Wanted, runtime, serve};
-pub use status::{ClusterView, Status};
+pub use status::{ClusterView, Place, Status};
 
 pub use crate::env::keep_private;
 pub use crate::meta::NodeState;

@@ -9,8 +9,9 @@ use super::fsck::DamagedChunk;
 use super::scrub::Scrubber;
 use super::store::Store;
 use crate::error::Result;
+use crate::meta::{NodeRecord, NodeState, View};
 use crate::replication::{self, ClusterStatus, CopyCounts, NodeVersion, Wanting};
-use crate::types::ChunkId;
+use crate::types::{ChunkId, NodeId};
 
 /// How the cluster is, and what its nodes run, as far as they say it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,6 +19,35 @@ pub struct ClusterView {
     #[serde(flatten)]
     pub status: ClusterStatus,
     pub versions: Vec<NodeVersion>,
+    /// As this node's table has it.
+    pub places: Vec<Place>,
+}
+
+/// A node as a place of copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub node: NodeId,
+    pub zone: String,
+    /// Copies that it has yet to make.
+    pub wanting: u64,
+}
+
+impl Place {
+    /// All nodes that belong to the cluster.
+    ///
+    /// # Errors
+    /// What the table says.
+    pub fn all(view: &View<'_>) -> Result<Vec<Self>> {
+        let wanting = replication::wanting_by_node(view)?;
+        let nodes = view.nodes()?.into_iter();
+        let places = nodes.filter(|(_, record)| record.state != NodeState::Gone);
+        let place = |(node, record): (NodeId, NodeRecord)| Self {
+            node,
+            zone: record.zone,
+            wanting: wanting.get(&node).copied().unwrap_or(0),
+        };
+        Ok(places.map(place).collect())
+    }
 }
 
 /// Sizes in bytes.

@@ -142,8 +142,9 @@ impl Store {
         vfs.recover().await?;
         unlock_keys(&vfs, &*disk, &*clock, &data_dir)?;
         let repair = Repair::new(Arc::clone(&copies), Arc::clone(&replica));
-        repair.found(replica.address(), config.replication_factor).await?;
-        repair.enlist(replica.address()).await?;
+        let (address, zone) = (replica.address(), config.peers_zone.as_deref());
+        repair.found(address, zone, config.replication_factor).await?;
+        repair.enlist(address, zone).await?;
         let tasks = vec![tokio::spawn(Arc::clone(&vfs).run_upkeep()), tokio::spawn(repair.run())];
         let tasks = Mutex::new(tasks);
         Ok(Self { data_dir, engine, clock, chunks, copies, replica, vfs, tasks })
@@ -224,6 +225,7 @@ fn check_buffer(config: &Config, chunk_size: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Place;
     use crate::node::fsck::tests::{made, with_store};
 
     /// A setting that is shown as in force is: it changes what the store has had since `init`.
@@ -234,6 +236,21 @@ mod tests {
             with_store(&Config { replication_factor: named, ..config.clone() }, async |store| {
                 let placement = store.replica.table().view().placement().unwrap();
                 assert_eq!(placement.replication_factor, wanted, "{named:?}");
+            });
+        }
+    }
+
+    /// A node is in the zone that it was last told, also when a start tells none.
+    #[test]
+    fn a_start_that_names_another_zone_moves_the_node_to_it() {
+        let (_dir, config) = made();
+        let starts = [(None, ""), (Some("a"), "a"), (None, "a"), (Some("b"), "b"), (Some(""), "")];
+        for (named, zone) in starts {
+            let peers_zone = named.map(str::to_owned);
+            with_store(&Config { peers_zone, ..config.clone() }, async |store| {
+                let places = Place::all(&store.replica.table().view()).unwrap();
+                let expected = Place { node: store.replica.node(), zone: zone.into(), wanting: 0 };
+                assert_eq!(places, [expected], "{named:?}");
             });
         }
     }

@@ -32,7 +32,7 @@ pub mod trial;
 
 pub use copies::{
     ChunkPeers, ChunkServer, Copies, CopyCounts, Later, Need, NoPeers, Range, Repair, SimPeers,
-    Wanting,
+    Wanting, wanting_by_node,
 };
 pub use log::LogOptions;
 pub use members::{ClusterStatus, Invitation, MemberStatus, Role, ask_to_join};

@@ -236,8 +236,8 @@ async fn open(options: Options, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> R
     let vfs = Vfs::start(Arc::clone(&replica), Arc::clone(&copies), clock, hub, settings)?;
     vfs.recover().await?;
     let repair = Repair::new(Arc::clone(&copies), Arc::clone(&replica));
-    repair.found(replica.address(), Some(FACTOR)).await?;
-    repair.enlist(replica.address()).await?;
+    repair.found(replica.address(), None, Some(FACTOR)).await?;
+    repair.enlist(replica.address(), None).await?;
     tokio::spawn(Arc::clone(&vfs).run_upkeep());
     tokio::spawn(repair.run());
     Ok(Parts { replica, chunks, copies, vfs })

@@ -20,13 +20,13 @@ use super::{keys, socket};
 use crate::env::blocking;
 use crate::error::{Class, Error, Result};
 use crate::meta::NodeState;
-use crate::node::ClusterView;
 use crate::node::fsck::{LeftOver, Report};
 use crate::node::operate::{Fate, FsckQuestion, NewBucket, PathQuestion};
 use crate::node::progress::Progress;
 use crate::node::scrub::Scrubber;
 use crate::node::status::Status;
 use crate::node::store::Store;
+use crate::node::{ClusterView, Place};
 use crate::types::{BucketName, NodeId};
 use crate::vfs::{BucketInfo, Caller, FileInfo};
 
@@ -127,7 +127,8 @@ async fn delete_bucket(
 async fn cluster(State(Serving { store, .. }): State<Serving>) -> Answer<ClusterView> {
     let replica = &store.replica;
     let (status, versions) = tokio::join!(replica.cluster_status(), replica.versions());
-    Ok(Json(ClusterView { status, versions }))
+    let places = Place::all(&store.replica.table().view())?;
+    Ok(Json(ClusterView { status, versions, places }))
 }
 
 async fn invite(

@@ -10,14 +10,16 @@ mod server;
 mod sim;
 mod spread;
 mod tally;
+mod wanting;
 
 pub use keeper::{Copies, Need};
 pub use peers::{ChunkPeers, Later, NoPeers};
 pub use remote::RemoteChunks;
-pub use repair::{Repair, Wanting};
+pub use repair::Repair;
 pub use server::{ChunkServer, Range};
 pub use sim::SimPeers;
 pub use tally::CopyCounts;
+pub use wanting::{Wanting, wanting_by_node};
 
 #[cfg(test)]
 mod suite;

@@ -1,19 +1,18 @@
 //! Makes the copies that are missing on this node and gives up those that are one too many, as the
 //! log's errands say; tells the log what it has and what it lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::inventory::{Inventory, take};
 use super::keeper::Copies;
 use crate::env::blocking;
 use crate::error::{Error, Result};
-use crate::meta::{Errand, KvRead, Loss, Mutation, NodeRecord, Outcome, Survey, View, keys};
+use crate::meta::{Errand, Loss, Mutation, NodeRecord, Outcome, Survey};
 use crate::replication::{Replica, Wait};
 use crate::types::limits::REAP_IDS_MAX;
 use crate::types::{ChunkId, NodeId};
@@ -35,8 +34,6 @@ const FAILURES_MAX: usize = 16;
 const RESTING_MAX: usize = 8192;
 /// The longest rest is two to this many rounds.
 const RESTS_MAX: u32 = 8;
-/// Errands counted at most.
-const COUNTED_MAX: usize = 1_000_000;
 /// Room on the disk that copies leave, in bytes.
 const RESERVE: u64 = 256 << 20;
 
@@ -61,42 +58,6 @@ struct State {
     inventory_at: u64,
 }
 
-/// Copies that are still to be made or given up, at most a million counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanting {
-    /// Missing on this node.
-    pub here: u64,
-    /// Missing on all nodes.
-    pub anywhere: u64,
-    /// On some node for nothing.
-    pub surplus: u64,
-    /// A change of the nodes is still being looked into: there may be more.
-    pub is_surveying: bool,
-}
-
-impl Wanting {
-    /// # Errors
-    /// What the table says.
-    pub fn of(view: &View<'_>, node: NodeId) -> Result<Self> {
-        let is_surveying = view.placement()?.survey != Survey::Done;
-        let mut wanting = Self { is_surveying, ..Self::default() };
-        let (from, to) = keys::family(keys::ERRAND);
-        let mut counted = 0;
-        view.scan(&from, &to, &mut |key, value| {
-            match crate::meta::codec::decode(value)? {
-                Errand::Make => {
-                    wanting.anywhere += 1;
-                    wanting.here += u64::from(keys::head_number(key) == Some(node));
-                }
-                Errand::Drop => wanting.surplus += 1,
-            }
-            counted += 1;
-            Ok(counted < COUNTED_MAX)
-        })?;
-        Ok(wanting)
-    }
-}
-
 impl Repair {
     pub fn new(copies: Arc<Copies>, replica: Arc<Replica>) -> Arc<Self> {
         Arc::new(Self { copies, replica, state: Mutex::default() })
@@ -107,7 +68,7 @@ impl Repair {
     ///
     /// # Errors
     /// What the log says.
-    pub async fn found(&self, address: &str, factor: Option<u8>) -> Result<()> {
+    pub async fn found(&self, address: &str, zone: Option<&str>, factor: Option<u8>) -> Result<()> {
         let is_new = self.copies.table.view().nodes()?.is_empty();
         let now = self.copies.table.view().placement()?.replication_factor;
         if let Some(factor) = factor.filter(|factor| *factor != now) {
@@ -126,21 +87,31 @@ impl Repair {
         if !is_new {
             return Ok(());
         }
-        self.enlist(address).await?;
+        self.enlist(address, zone).await?;
         self.survey().await
     }
 
     /// Puts this node into the log, unless it is there: from then on it takes copies, and counts for
-    /// the quorum of those it has to take. Its peers must have a way to it.
+    /// the quorum of those it has to take. Its peers must have a way to it. A node that is there and
+    /// is told another `zone` moves to it, and copies with it.
     ///
     /// # Errors
     /// What the log says.
-    pub async fn enlist(&self, address: &str) -> Result<()> {
-        let nodes = self.copies.table.view().nodes()?;
-        if nodes.iter().any(|(node, _)| *node == self.node()) {
-            return Ok(());
+    pub async fn enlist(&self, address: &str, zone: Option<&str>) -> Result<()> {
+        if zone.is_some() {
+            // The record may have to be written again as it is: it must not be one of yesterday.
+            self.replica.barrier().await?;
         }
-        let record = NodeRecord::enlisting(address);
+        let nodes = self.copies.table.view().nodes()?;
+        let known = nodes.into_iter().find(|(node, _)| *node == self.node());
+        let record = match (known, zone) {
+            (Some((_, known)), Some(zone)) if known.zone != zone => {
+                log::warn!("this node is in zone `{zone}` from now on, it was in `{}`", known.zone);
+                NodeRecord { zone: zone.to_owned(), ..known }
+            }
+            (Some(_), _) => return Ok(()),
+            (None, zone) => NodeRecord::enlisting(address, zone.unwrap_or_default()),
+        };
         self.propose(Mutation::SetNode { node: self.node(), record }).await.map(|_| ())
     }
 

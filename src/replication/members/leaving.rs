@@ -91,7 +91,7 @@ impl Replica {
         let member = || {
             let members = self.cluster.members();
             let address = members.into_iter().find(|(member, _)| *member == node)?.1;
-            Some(NodeRecord::enlisting(&address))
+            Some(NodeRecord::enlisting(&address, ""))
         };
         let record = enlisted.map(|(_, record)| record).or_else(member);
         record.filter(|record| record.state != NodeState::Gone).ok_or_else(|| {
