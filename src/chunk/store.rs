@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::buffers::Buffers;
 use super::cache::{Cache, OpenChunk};
@@ -22,6 +23,8 @@ use crate::types::ChunkId;
 
 /// Files kept open for reading.
 const OPEN_FILES: usize = 256;
+/// Arrived files that are remembered.
+const ARRIVALS_MAX: usize = 16 << 10;
 /// A file made and removed at the start, to learn what the file system can do.
 const PROBE: &str = "probe";
 
@@ -39,6 +42,8 @@ pub struct ChunkStore {
     pub(super) blocks: Cache<(ChunkId, u32), Bytes>,
     pub(super) buffers: Buffers,
     pub(super) damage: Damage,
+    /// Files that other nodes have sent, and that the log has to hear of.
+    arrivals: Mutex<Vec<ChunkId>>,
     /// The first failed sync.
     failed: OnceLock<String>,
     /// Reads and writes are measured, if somebody asked for it.
@@ -68,6 +73,7 @@ impl ChunkStore {
             blocks: Cache::new(read_cache),
             buffers: Buffers::default(),
             damage: Damage::default(),
+            arrivals: Mutex::default(),
             failed: OnceLock::new(),
             meter: OnceLock::new(),
         })
@@ -223,6 +229,19 @@ impl ChunkStore {
     /// the records know whether anybody misses them.
     pub fn damaged(&self) -> Vec<(ChunkId, String)> {
         self.damage.list()
+    }
+
+    /// Notes that another node has sent a chunk, which is on disk. Of very many some are forgotten.
+    pub fn arrived(&self, id: ChunkId) {
+        let mut arrivals = self.arrivals.lock();
+        if arrivals.len() < ARRIVALS_MAX {
+            arrivals.push(id);
+        }
+    }
+
+    /// What has [arrived](Self::arrived) since the last call.
+    pub fn take_arrivals(&self) -> Vec<ChunkId> {
+        std::mem::take(&mut self.arrivals.lock())
     }
 
     /// Removes a chunk's file; false when there was none. A power cut may bring it back.

@@ -180,37 +180,38 @@ impl Repair {
         before
     }
 
-    /// Tells of copies that landed after their chunk was named.
+    /// Tells of copies that landed here after their chunk was named. Each node speaks for itself: what
+    /// its writer knows of a copy may be of before this node has removed it as one too many.
     async fn tell_landed(&self) -> Result<()> {
-        let mut told: BTreeMap<NodeId, Vec<ChunkId>> = BTreeMap::new();
-        let mut freed = Vec::new();
-        let mut own = false;
-        for (node, id) in self.copies.take_landed() {
+        let (mut told, mut freed) = (Vec::new(), Vec::new());
+        let arrived = self.copies.chunks.take_arrivals().into_iter().map(|id| (self.node(), id));
+        for (node, id) in self.copies.take_landed().into_iter().chain(arrived) {
             let view = self.copies.table.view();
             match view.chunk(id)? {
-                Some(record) if record.stored_on.contains(&node) => {}
-                Some(_) => {
-                    own |= node == self.node();
-                    told.entry(node).or_default().push(id);
-                }
+                Some(record) if node != self.node() || record.stored_on.contains(&node) => {}
+                Some(_) => told.push(id),
                 None if !view.may_still_come(id)? => {}
                 // It was freed above its session's mark, which its receiver goes by: whoever has it is
                 // told again.
                 None if self.replica.is_settled_chunk(id) => freed.push(id),
                 // Its commit is under way.
+                None if node == self.node() => self.copies.chunks.arrived(id),
                 None => self.copies.tally.landed(node, id),
             }
         }
-        if own {
+        if !told.is_empty() {
             self.sync_names().await?;
+            // Some may have been removed since they landed: only this task does that.
+            let chunks = Arc::clone(&self.copies.chunks);
+            let is_there = move |id: &ChunkId| chunks.info(*id).is_ok();
+            told = on_disk(move || Ok(told.into_iter().filter(is_there).collect())).await?;
         }
         for ids in freed.chunks(REAP_IDS_MAX) {
             self.propose(Mutation::Reap { ids: ids.to_vec() }).await?;
         }
-        for (node, ids) in told {
-            for ids in ids.chunks(REAP_IDS_MAX) {
-                self.propose(Mutation::Stored { node, ids: ids.to_vec() }).await?;
-            }
+        for ids in told.chunks(REAP_IDS_MAX) {
+            let stored = Mutation::Stored { node: self.node(), ids: ids.to_vec() };
+            self.propose(stored).await?;
         }
         Ok(())
     }

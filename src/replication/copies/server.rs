@@ -71,6 +71,7 @@ impl ChunkServer {
             return Err(unwanted);
         }
         self.chunks.sync_names()?;
+        self.chunks.arrived(id);
         Ok(id)
     }
 
