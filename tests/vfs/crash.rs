@@ -5,6 +5,9 @@
 
 use std::path::Path;
 
+use bucketfs::error::Result;
+use bucketfs::vfs::{Caller, OpenFlags};
+
 use super::model::State;
 use super::store::{self, Store};
 use super::words::Chance;
@@ -69,6 +72,72 @@ fn cut_everywhere(seed: u64, steps: usize, cuts: u64, lies: fn(&Path) -> bool) {
             check(work, seed * 1000 + cut, &format!("seed {seed}, sync {cut}")).await;
         });
     }
+}
+
+const CRUMBED: &str = "crumbed";
+const SLOT: usize = 64 << 10;
+const SLOTS: usize = 6;
+/// Bytes of each slot that a round writes, one by one: more pieces than a slot may have.
+const CRUMBS: usize = 300;
+
+/// A file by what an fsync answered for, and by what was written since.
+struct Crumbed {
+    durable: Vec<u8>,
+    written: Vec<u8>,
+}
+
+/// Rounds of scattered bytes, until the power goes. What an early cut leaves is no file.
+async fn crumble(store: &Store, file: &mut Option<Crumbed>) -> Result<()> {
+    let (who, vfs) = (Caller::default(), &store.vfs);
+    let flags = OpenFlags(libc::O_RDWR);
+    let made = vfs.create(&who, store.bucket, CRUMBED.as_bytes(), 0o644, flags).await?;
+    let handle = made.1.handle;
+    let mut bytes = vec![1; SLOT * SLOTS];
+    vfs.write(&who, handle, 0, &bytes).await?;
+    vfs.fsync(handle).await?;
+    let file = file.insert(Crumbed { durable: bytes.clone(), written: bytes.clone() });
+    for round in 2..5 {
+        for at in (0..SLOTS * CRUMBS).map(|n| n / CRUMBS * SLOT + n % CRUMBS * 200 + round) {
+            bytes[at] = round as u8;
+            file.written[at] = round as u8;
+            vfs.write(&who, handle, at as u64, &bytes[at..=at]).await?;
+        }
+        vfs.fsync(handle).await?;
+        file.durable.clone_from(&bytes);
+    }
+    Ok(())
+}
+
+/// Crowded slots are written whole, by several entries of the log of which one sync answers for all:
+/// whichever of them the power cuts off, what was answered for is there, and no byte is another than
+/// was written.
+#[test]
+fn crowded_slots_are_cut_at_every_sync() {
+    let mut cut = 0;
+    loop {
+        let done = store::runtime().block_on(async {
+            let store = Store::create().await;
+            store.disk.stop_after_syncs(cut);
+            let mut file = None;
+            let done = crumble(&store, &mut file).await.is_ok();
+            let store = store.power_cut(cut).await;
+            store.assert_consistent();
+            if let Some(Crumbed { durable, written }) = file {
+                let found = store.read_whole(CRUMBED).await.unwrap();
+                assert_eq!(found.len(), durable.len(), "sync {cut}");
+                let lost = (0..found.len())
+                    .find(|&at| found[at] != durable[at] && found[at] != written[at]);
+                assert_eq!(lost, None, "sync {cut}");
+            }
+            done
+        });
+        if done {
+            break;
+        }
+        cut += 1;
+    }
+    println!("{cut} syncs");
+    assert!(cut > 10, "{cut} syncs: the load does not load");
 }
 
 /// What acknowledges before its log is on disk loses something here.
