@@ -51,17 +51,14 @@ impl Place {
         })
     }
 
-    /// What the store holds, without what a start leaves of itself in good order.
+    /// What the store holds.
     fn contents(&self) -> Found {
         contents(&self.data())
     }
 }
 
-/// A tree without the lock file, in which each start leaves its process id.
 fn contents(root: &Path) -> Found {
-    let mut found = look(root).expect("reading a tree");
-    found.remove(Path::new("LOCK"));
-    found
+    look(root).expect("reading a tree")
 }
 
 fn unchanged(before: &Found, root: &Path) {
@@ -110,6 +107,7 @@ fn a_directory_that_is_something_else() {
     let foreign = place.scratch.path().join("foreign");
     std::fs::create_dir_all(foreign.join("chunks")).expect("a foreign directory");
     std::fs::write(foreign.join("thesis.txt"), "years of work").expect("a foreign file");
+    std::fs::write(foreign.join("LOCK"), "somebody's").expect("a foreign lock");
     let before = contents(&foreign);
     for verb in ["serve", "init", "fsck", "status"] {
         let said = refused(program().arg(verb).arg("--data-dir").arg(&foreign), 1);
@@ -165,6 +163,7 @@ fn a_mount_point_that_is_missing_or_no_directory_or_not_empty() {
     let place = Place::new();
     let path = place.mount();
     std::fs::write(path.join("mine"), "x").expect("a file in the way");
+    let before = place.contents();
     says(&refused(&mut place.serve(), 2), &[path.to_str().expect("text"), "not empty"]);
     std::fs::remove_file(path.join("mine")).expect("it is still there");
     std::fs::remove_dir(&path).expect("removing the mount point");
@@ -172,6 +171,19 @@ fn a_mount_point_that_is_missing_or_no_directory_or_not_empty() {
     assert!(!path.exists(), "the mount point was made");
     std::fs::write(&path, "x").expect("a file in its place");
     says(&refused(&mut place.serve(), 2), &[path.to_str().expect("text"), "not a directory"]);
+    unchanged(&before, &place.data());
+}
+
+#[test]
+fn an_address_that_is_taken() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let before = place.contents();
+    for door in ["--s3-listen", "--rest-listen", "--peers-listen"] {
+        says(&refused(place.serve().args([door, &address]), 1), &[&address, "in use"]);
+        unchanged(&before, &place.data());
+    }
 }
 
 #[test]
@@ -182,7 +194,9 @@ fn a_mount_point_that_is_in_use() {
     init(&other, "redb");
     let mut command = program();
     command.arg("serve").arg("--data-dir").arg(&other).arg("--mount").arg(place.mount());
+    let before = contents(&other);
     says(&refused(&mut command, 2), &[place.mount().to_str().expect("text"), "mounted"]);
+    unchanged(&before, &other);
     std::fs::write(place.mount().join("file"), "still").expect("the first mount works");
     node.stop();
 }
@@ -220,7 +234,9 @@ fn a_system_without_fuse() {
         support::sys::mknod(Path::new(name), libc::S_IFCHR | 0o666, libc::makedev(1, minor))
             .expect("a device");
     }
+    let before = place.contents();
     says(&refused(&mut place.serve(), 2), &["/dev/fuse"]);
+    unchanged(&before, &place.data());
 }
 
 #[test]

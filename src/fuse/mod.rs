@@ -28,5 +28,6 @@ mod xattrs;
 
 pub use check::release;
 pub use hold::Hold;
+pub use mount::can_mount;
 pub use options::MountOptions;
 pub use session::FuseMount;

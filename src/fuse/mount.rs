@@ -47,6 +47,15 @@ pub(super) fn mount(options: &MountOptions) -> Result<Mounted> {
     Ok(Mounted { connection, path, mount })
 }
 
+/// Whether [`mount`] would find what it needs; nothing is mounted.
+///
+/// # Errors
+/// As [`mount`].
+pub fn can_mount(options: &MountOptions) -> Result<()> {
+    check::ready(&options.mount_point, options.non_empty)?;
+    open_device().map(drop)
+}
+
 /// `None` when it is there but not for us: fusermount3, set-user-ID root, opens it then.
 fn open_device() -> Result<Option<File>> {
     match File::options().read(true).write(true).open(DEVICE) {

@@ -114,6 +114,7 @@ pub fn serve(
         let tls = tls(config)?;
         let rest = RestDoor::open(config.rest_listen, tls.clone(), &measures).await?;
         outlive_killed(config.data_dir()?, &mounts).await?;
+        look_before(config, &mounts)?;
         let opening = open(config.clone(), clock, measures.clone(), on_open, Arc::clone(&notify));
         let Some(store) = or_signal(opening, &mut signals).await.transpose()? else {
             return Ok(());
@@ -136,6 +137,20 @@ fn tls(config: &Config) -> Result<Option<Arc<Tls>>> {
         (Some(certificate), Some(key)) => Tls::open(certificate, key).map(Some),
         _ => Ok(None),
     }
+}
+
+/// What would keep the node from serving once the store is open is said before it is touched.
+fn look_before(config: &Config, mounts: &[MountOptions]) -> Result<()> {
+    mounts.iter().try_for_each(fuse::can_mount)?;
+    let doors = [("S3", config.s3_listen), ("other nodes", config.peers_listen)];
+    for (whom, listen) in doors {
+        // Let go of again: until there is a store to answer from, clients are refused at once.
+        if let Some(listen) = listen {
+            std::net::TcpListener::bind(listen)
+                .map_err(|error| Error::io(format!("listening for {whom} at {listen}"), error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets a process end that had this store, was killed, and waits for its own mounts.

@@ -79,6 +79,8 @@ impl Replica {
         let making = |error| Error::io(format!("making {}", dir.root.display()), error);
         disk.create_dir_all(&dir.root).map_err(making)?;
         let starter = Starter { dir: &dir, options: &options, clock: &clock, progress: &|_| {} };
+        // Before the lock, which would be a file in somebody else's directory.
+        dir.left_of_making()?;
         let lock = starter.lock()?;
         dir.begin()?;
         Log::create(&*disk, &dir.log(), options.log)?;

@@ -43,8 +43,9 @@ impl Starter<'_> {
     /// # Errors
     /// [`Error::Store`] and [`Error::Damaged`] with what is wrong; then nothing was changed.
     pub fn open(&self, listener: Listener) -> Result<Opened> {
-        let lock = self.lock()?;
+        // Before the lock, which would be a file in somebody else's directory.
         let node = self.dir.identify()?;
+        let lock = self.lock()?;
         let stop = self.dir.last_stop(&self.options.boot_id)?;
         let log = self.open_log(&stop)?;
         let snapshots = self.snapshots();
@@ -81,10 +82,6 @@ impl Starter<'_> {
     pub fn lock(&self) -> Result<Option<DirLock>> {
         if !self.options.lock {
             return Ok(None);
-        }
-        if !self.options.data_dir.is_dir() {
-            let path = self.options.data_dir.display();
-            return Err(Error::Store(format!("{path} is no directory: run `bucketfs init` first")));
         }
         lock_dir(&self.options.data_dir).map(Some)
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::options::Options;
-use crate::env::{Disk, RealDisk};
+use crate::env::{Disk, Entry, RealDisk};
 use crate::error::{Error, Result};
 use crate::types::NodeId;
 
@@ -125,23 +125,9 @@ impl StoreDir {
         if let Some(parent) = self.root.parent() {
             disk.sync_dir(parent).map_err(failed)?;
         }
-        let found = disk.list(&self.root).map_err(failed)?;
-        let has = |name: &str| found.iter().any(|entry| entry.name == name);
-        if has("node.json") {
-            return Err(Error::Store(format!("{} holds a store already", self.root.display())));
-        }
-        let strange = |name: &str| !matches!(name, "LOCK" | "lost+found" | "making" | "making.new");
-        if let Some(entry) = found.iter().find(|entry| strange(&entry.name))
-            && !has("making")
-        {
-            return Err(Error::Store(format!(
-                "{} is not empty (it holds \"{}\"): take an empty or new directory",
-                self.root.display(),
-                entry.name
-            )));
-        }
+        let left = self.left_of_making()?;
         files::replace(&**disk, &self.making(), &FORMAT)?;
-        for entry in found.iter().filter(|entry| strange(&entry.name)) {
+        for entry in left {
             let path = self.root.join(&entry.name);
             if entry.is_dir { disk.remove_all(&path) } else { disk.remove(&path) }
                 .map_err(failed)?;
@@ -156,6 +142,31 @@ impl StoreDir {
             disk.create_dir_all(&dir).map_err(failed)?;
         }
         disk.sync_dir(&self.root).map_err(failed)
+    }
+
+    /// What a making that was cut short has left here. Reads only.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the directory holds a store, or something else of somebody's.
+    pub fn left_of_making(&self) -> Result<Vec<Entry>> {
+        let failed = |error| Error::io(format!("listing {}", self.root.display()), error);
+        let mut found = self.disk.list(&self.root).map_err(failed)?;
+        let has = |name: &str| found.iter().any(|entry| entry.name == name);
+        if has("node.json") {
+            return Err(Error::Store(format!("{} holds a store already", self.root.display())));
+        }
+        let is_making = has("making");
+        found.retain(|entry| {
+            !matches!(entry.name.as_str(), "LOCK" | "lost+found" | "making" | "making.new")
+        });
+        match found.first() {
+            Some(entry) if !is_making => Err(Error::Store(format!(
+                "{} is not empty (it holds \"{}\"): take an empty or new directory",
+                self.root.display(),
+                entry.name
+            ))),
+            _ => Ok(found),
+        }
     }
 
     /// What a node that has joined must not lose before it is a member.
