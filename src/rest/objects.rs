@@ -77,7 +77,8 @@ pub(super) async fn put(who: Who, place: Place, request: Request) -> Answer {
     let condition = conditions::of_write(asked)?;
     let (kept, md5) = (headers::kept(asked)?, body::expected_md5(asked)?);
     vfs.require(&who.caller, &body.bucket, Right::Write)?;
-    let uploaded = body::receive(vfs.upload(&[]), request.into_body(), md5).await?;
+    let writer = vfs.upload(&place.bucket, &[]);
+    let uploaded = body::receive(writer, request.into_body(), md5).await?;
     let target = (&place.bucket, &place.key);
     let info = vfs.put_object(&who.caller, target, uploaded, &kept, condition).await?;
     Ok(Stored::answer(&place, &info).into_response())

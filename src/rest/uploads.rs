@@ -151,7 +151,8 @@ pub(super) async fn part(
     let md5 = body::expected_md5(request.headers())?;
     let vfs = &who.serving.served.vfs;
     vfs.upload_info(&who.caller, &place.bucket, &place.key, &upload)?;
-    let uploaded = body::receive(vfs.upload_part(&[]), request.into_body(), md5).await?;
+    let writer = vfs.upload_part(&place.bucket, &[]);
+    let uploaded = body::receive(writer, request.into_body(), md5).await?;
     let target = (&place.bucket, &place.key, upload.as_str());
     let part = vfs.put_part(&who.caller, target, part, uploaded).await?;
     Ok(Json(part.into()))

@@ -147,7 +147,7 @@ impl Door {
         bucket: &crate::types::BucketName,
         kinds: &[crate::types::ChecksumKind],
     ) -> Result<Uploaded, crate::error::Error> {
-        let mut writer = self.vfs.upload_part(kinds).for_bucket(bucket);
+        let mut writer = self.vfs.upload_part(bucket, kinds);
         let mut at = range.start();
         while at < range.end() {
             let piece = ByteRange::between(at, range.end().min(at + COPIED_AT_ONCE));

@@ -122,7 +122,7 @@ impl Door {
         {
             expected.kinds.push(kind);
         }
-        let writer = self.vfs.upload_part(&expected.kinds).for_bucket(&bucket);
+        let writer = self.vfs.upload_part(&bucket, &expected.kinds);
         let uploaded =
             body::receive(writer, input.body, expected, request.trailing_headers).await?;
         let place = (&bucket, &key, input.upload_id.as_str());

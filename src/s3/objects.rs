@@ -235,7 +235,7 @@ impl Door {
             input.tagging.as_deref(),
         )?;
         headers.acl = acl;
-        let writer = self.vfs.upload(&expected.kinds).for_bucket(&bucket);
+        let writer = self.vfs.upload(&bucket, &expected.kinds);
         let uploaded =
             body::receive(writer, input.body, expected, request.trailing_headers).await?;
         let put = self.vfs.put_object(&who, (&bucket, &key), uploaded, &headers, condition);

@@ -134,9 +134,13 @@ impl Vfs {
         Ok(info(upload.key, upload.id, &record))
     }
 
-    /// Begins a part, whose `checksums` are to be told at its end.
-    pub fn upload_part(self: &Arc<Self>, checksums: &[ChecksumKind]) -> ObjectWriter {
-        self.upload(checksums).without_inline()
+    /// As [`Self::upload`], of a part.
+    pub fn upload_part(
+        self: &Arc<Self>,
+        bucket: &BucketName,
+        checksums: &[ChecksumKind],
+    ) -> ObjectWriter {
+        self.upload(bucket, checksums).without_inline()
     }
 
     /// Adds a part to an upload, in place of one of the same number; on disk when it returns.

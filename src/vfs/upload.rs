@@ -57,8 +57,19 @@ pub struct Uploaded {
 }
 
 impl Vfs {
-    /// Begins an upload, whose `checksums` are to be told at its end.
-    pub fn upload(self: &Arc<Self>, checksums: &[ChecksumKind]) -> ObjectWriter {
+    /// Begins an upload to a bucket, which may ask for less than a quorum of copies. Its `checksums` are to be told
+    /// at its end.
+    pub fn upload(
+        self: &Arc<Self>,
+        bucket: &BucketName,
+        checksums: &[ChecksumKind],
+    ) -> ObjectWriter {
+        let known = self.bucket_directory(bucket);
+        let need = known.map_or(Need::Quorum, |ino| self.need(ino));
+        self.begin_upload(need, checksums)
+    }
+
+    fn begin_upload(self: &Arc<Self>, need: Need, checksums: &[ChecksumKind]) -> ObjectWriter {
         ObjectWriter {
             vfs: Arc::clone(self),
             buffer: AlignedBuf::with_capacity(0),
@@ -69,7 +80,7 @@ impl Vfs {
             digests: Some(Digests::new(checksums)),
             hashing: None,
             may_inline: true,
-            need: Need::Quorum,
+            need,
         }
     }
 
@@ -83,9 +94,9 @@ impl Vfs {
         size: u64,
         need: Need,
     ) -> Result<Uploaded> {
-        let mut writer = self.upload(&[]);
+        let mut writer = self.begin_upload(need, &[]);
         let content = self.replica.next_content();
-        (writer.staged, writer.need) = (Some(content), need);
+        writer.staged = Some(content);
         writer.write(data).await?;
         writer.seal().await?;
         writer.spill(writer.layers.len()).await?;
@@ -96,13 +107,6 @@ impl Vfs {
 }
 
 impl ObjectWriter {
-    /// The bytes are for a bucket, which may ask for less than a quorum of copies.
-    pub fn for_bucket(mut self, bucket: &BucketName) -> Self {
-        let known = self.vfs.bucket_directory(bucket);
-        self.need = known.map_or(Need::Quorum, |ino| self.vfs.need(ino));
-        self
-    }
-
     /// The bytes become chunks however few they are: parts of multipart uploads.
     pub(super) fn without_inline(mut self) -> Self {
         self.may_inline = false;

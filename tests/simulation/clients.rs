@@ -224,7 +224,7 @@ pub fn parse(bytes: &[u8]) -> u64 {
 }
 
 async fn put(vfs: &Arc<Vfs>, name: &str, bytes: &[u8], when: Condition) -> Result<ObjectInfo> {
-    let mut writer = vfs.upload(&[ChecksumKind::Crc64Nvme]);
+    let mut writer = vfs.upload(&bucket_name(), &[ChecksumKind::Crc64Nvme]);
     for part in bytes.chunks(30_000) {
         writer.write(part).await?;
     }

@@ -18,7 +18,7 @@ fn bytes(seed: usize, len: usize) -> Vec<u8> {
 }
 
 /// Several chunks and a bit.
-fn data(seed: usize) -> Vec<u8> {
+pub fn data(seed: usize) -> Vec<u8> {
     bytes(seed, 3 * CHUNK as usize + 1234)
 }
 
@@ -361,10 +361,10 @@ fn a_cluster_that_grew_wants_its_quorum() {
     });
 }
 
-async fn put(cluster: &Cluster, number: usize, name: &str, data: &[u8]) -> Result<(), Error> {
+pub async fn put(cluster: &Cluster, number: usize, name: &str, data: &[u8]) -> Result<(), Error> {
     let (bucket, key) = (BucketName::new("bucket").unwrap(), ObjectKey::new(name).unwrap());
     let vfs = cluster.vfs(number);
-    let mut writer = vfs.upload(&[]).for_bucket(&bucket);
+    let mut writer = vfs.upload(&bucket, &[]);
     writer.write(data).await?;
     let uploaded = writer.finish().await?;
     let (headers, always) = (ObjectHeaders::default(), bucketfs::vfs::Condition::Always);
@@ -378,7 +378,7 @@ fn uploads_and_copies_have_their_quorum_too() {
         let cluster = Cluster::strangers(3).await;
         let (bucket, vfs) = (BucketName::new("bucket").unwrap(), cluster.vfs(0));
         put(&cluster, 0, "source", &data(1)).await.unwrap();
-        let mut writer = vfs.upload(&[]).for_bucket(&bucket);
+        let mut writer = vfs.upload(&bucket, &[]);
         writer.write(&data(2)).await.unwrap();
         let uploaded = writer.finish().await.unwrap();
         for number in 0..3 {

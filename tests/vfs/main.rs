@@ -7,6 +7,7 @@ mod model;
 mod objects;
 mod races;
 mod semantics;
+mod shortage;
 mod store;
 mod stress;
 mod words;

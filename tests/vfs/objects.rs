@@ -31,7 +31,7 @@ async fn put_if(
     data: &[u8],
     condition: Condition,
 ) -> Result<ObjectInfo> {
-    let mut writer = store.vfs.upload(&[ChecksumKind::Crc64Nvme]);
+    let mut writer = store.vfs.upload(&bucket(), &[ChecksumKind::Crc64Nvme]);
     for part in data.chunks(10_000) {
         writer.write(part).await?;
     }
@@ -206,7 +206,7 @@ fn conditions_and_obstacles_are_told_apart() {
         // What was uploaded in vain is collected.
         let lost = put_if(&store, "a", &bytes(1, 200_000), Condition::Absent).await;
         assert!(matches!(lost, Err(Error::PreconditionFailed)));
-        let mut writer = store.vfs.upload(&[]);
+        let mut writer = store.vfs.upload(&bucket(), &[]);
         writer.write(&bytes(2, 200_000)).await.unwrap();
         drop(writer);
         collected(&store).await;
@@ -284,7 +284,7 @@ impl<'a> Upload<'a> {
     }
 
     async fn part(&self, number: u16, data: &[u8]) -> Result<NamedPart> {
-        let mut writer = self.store.vfs.upload_part(&[ChecksumKind::Crc32]);
+        let mut writer = self.store.vfs.upload_part(&bucket(), &[ChecksumKind::Crc32]);
         writer.write(data).await?;
         let uploaded = writer.finish().await?;
         let (bucket, key, who) = (bucket(), key(self.name), Caller::default());
@@ -328,7 +328,7 @@ fn parts_in_any_order_become_one_object() {
         assert_eq!(get(&store, "big/one").await.unwrap(), whole);
         assert!(info.etag.ends_with("-2") && info.parts.len() == 2);
         let plain = {
-            let mut writer = store.vfs.upload(&[ChecksumKind::Crc32]);
+            let mut writer = store.vfs.upload(&bucket(), &[ChecksumKind::Crc32]);
             writer.write(&whole).await.unwrap();
             writer.finish().await.unwrap().checksums.clone()
         };
@@ -504,7 +504,7 @@ fn uploads_that_stand_still_leave_room_for_writes() {
         let store = Store::create().await;
         let mut stalled = Vec::new();
         for _ in 0..16 {
-            let mut writer = store.vfs.upload(&[]);
+            let mut writer = store.vfs.upload(&bucket(), &[]);
             writer.write(&bytes(1, 60_000)).await.unwrap();
             let silent = async move { writer.next(std::future::pending::<()>()).await.unwrap() };
             stalled.push(tokio::spawn(silent));
@@ -529,14 +529,14 @@ fn an_upload_that_made_room_is_whole() {
     store::runtime().block_on(async {
         let store = Store::create().await;
         let data = bytes(3, 150_000);
-        let mut writer = store.vfs.upload(&[]);
+        let mut writer = store.vfs.upload(&bucket(), &[]);
         for part in data.chunks(30_000) {
             writer.next(async {}).await.unwrap();
             writer.write(part).await.unwrap();
         }
         let mut others = Vec::new();
         for _ in 0..18 {
-            let mut other = store.vfs.upload(&[]);
+            let mut other = store.vfs.upload(&bucket(), &[]);
             // The last ones wait for room, so that the first has to give its own.
             others.push(tokio::spawn(async move {
                 other.write(&bytes(1, 60_000)).await.map(|()| other)

@@ -157,7 +157,7 @@ fn an_object_replaced_on_one_node_is_read_to_its_end_on_another() {
         let [a, b] = &cluster.nodes[..] else { panic!() };
         let (bucket, key) = (BucketName::new("bucket").unwrap(), ObjectKey::new("d/k").unwrap());
         let put = async |data: &[u8]| {
-            let mut writer = a.vfs.upload(&[]);
+            let mut writer = a.vfs.upload(&bucket, &[]);
             writer.write(data).await.unwrap();
             let uploaded = writer.finish().await.unwrap();
             let headers = ObjectHeaders::default();

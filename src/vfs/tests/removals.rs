@@ -16,7 +16,7 @@ fn at() -> (BucketName, ObjectKey) {
 }
 
 async fn uploaded(node: &Node, data: &[u8]) -> Uploaded {
-    let mut writer = node.vfs.upload(&[]);
+    let mut writer = node.vfs.upload(&at().0, &[]);
     writer.write(data).await.unwrap();
     writer.finish().await.unwrap()
 }

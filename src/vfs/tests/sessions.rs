@@ -26,9 +26,13 @@ pub(super) async fn give_up(cluster: &Cluster, at: usize) {
     cluster.level().await;
 }
 
+fn bucket() -> BucketName {
+    BucketName::new("bucket").unwrap()
+}
+
 async fn object(node: &Node, data: &[u8]) -> crate::error::Result<()> {
-    let (bucket, key) = (BucketName::new("bucket").unwrap(), ObjectKey::new("k").unwrap());
-    let mut writer = node.vfs.upload(&[]);
+    let (bucket, key) = (bucket(), ObjectKey::new("k").unwrap());
+    let mut writer = node.vfs.upload(&bucket, &[]);
     writer.write(data).await?;
     let uploaded = writer.finish().await?;
     let headers = ObjectHeaders::default();
@@ -104,9 +108,9 @@ fn an_upload_that_spans_the_loss_fails_cleanly() {
         let cluster = Cluster::new(2).await;
         let [a, b] = &cluster.nodes[..] else { panic!() };
         object(a, &[1; 300_000]).await.unwrap();
-        let mut writer = b.vfs.upload(&[]);
+        let mut writer = b.vfs.upload(&bucket(), &[]);
         writer.write(&[2; 200_000]).await.unwrap();
-        let mut other = b.vfs.upload(&[]);
+        let mut other = b.vfs.upload(&bucket(), &[]);
         other.write(&[3; 200_000]).await.unwrap();
         let finished = other.finish().await.unwrap();
         give_up(&cluster, 1).await;
@@ -137,10 +141,10 @@ fn what_is_given_up_in_an_outage_goes_after_it() {
     run(async {
         let cluster = Cluster::new(2).await;
         let b = &cluster.nodes[1];
-        let mut writer = b.vfs.upload(&[]);
+        let mut writer = b.vfs.upload(&bucket(), &[]);
         writer.write(&[1; 200_000]).await.unwrap();
         let staged = writer.finish().await.unwrap();
-        let mut begun = b.vfs.upload(&[]);
+        let mut begun = b.vfs.upload(&bucket(), &[]);
         begun.write(&[2; 200_000]).await.unwrap();
         b.member.cut(true);
         drop(begun);

@@ -1,0 +1,49 @@
+//! Too few copies, too little room: what is asked for is done as far as it can be, and nobody is kept from the
+//! rest.
+
+use bucketfs::error::Error;
+use bucketfs::types::BucketName;
+use bucketfs::vfs::OpenFlags;
+
+use super::cluster::{Cluster, PATIENCE, WHO};
+use super::copies::{data, put};
+use super::store::runtime;
+
+const READ_WRITE: OpenFlags = OpenFlags(libc::O_RDWR);
+
+/// A bucket that requires no quorum is written with one copy, at once, through all its doors; the repair makes the
+/// others; and the bucket beside it waits for its quorum as ever.
+#[test]
+fn a_bucket_may_ask_for_one_copy() {
+    runtime().block_on(async {
+        let cluster = Cluster::new(3).await;
+        let (name, vfs) = (BucketName::new("bucket").unwrap(), cluster.vfs(0));
+        let strict = vfs.create_bucket(&WHO, &BucketName::new("strict").unwrap()).await.unwrap();
+        let info = vfs.set_quorum_required(&WHO, &name, false).await.unwrap();
+        assert!(!info.quorum_required);
+        for number in [1, 2] {
+            cluster.set_down(number, true);
+        }
+        let all = async {
+            cluster.write(0, "file", &data(1)).await.unwrap();
+            put(&cluster, 0, "object", &data(2)).await.unwrap();
+        };
+        tokio::time::timeout(PATIENCE / 2, all).await.expect("it waited for copies");
+        let own = vec![cluster.nodes[0].id];
+        assert!(cluster.chunks().values().all(|record| record.stored_on == own));
+        let flags = OpenFlags(libc::O_RDWR);
+        let (_, file) = vfs.create(&WHO, strict.ino, b"file", 0o644, flags).await.unwrap();
+        vfs.write(&WHO, file.handle, 0, &data(3)).await.unwrap();
+        let refused = vfs.flush(file.handle).await;
+        assert!(matches!(refused, Err(Error::NoQuorum(_))), "{refused:?}");
+        vfs.release(file.handle).await;
+        for number in [1, 2] {
+            cluster.set_down(number, false);
+        }
+        cluster.settle().await;
+        cluster.assert_whole();
+        cluster.set_down(0, true);
+        assert!(cluster.read(1, "file").await.unwrap() == data(1));
+        assert!(cluster.read(2, "object").await.unwrap() == data(2));
+    });
+}
