@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -151,6 +151,8 @@ impl NodeState {
 #[derive(Debug)]
 pub(super) struct Node {
     pub ino: Ino,
+    /// A layer could not be stored: the next write hears of it, and gives up what is not committed.
+    pub troubled: Arc<AtomicBool>,
     state: Mutex<NodeState>,
     /// Held through everything that changes the committed bytes, so that one commit follows the
     /// other. Taken before `state`, never under it.
@@ -200,7 +202,12 @@ impl Nodes {
     pub fn open(&self, ino: Ino) -> Arc<Node> {
         let mut by_ino = self.by_ino.lock();
         let node = by_ino.entry(ino).or_insert_with(|| {
-            Arc::new(Node { ino, state: Mutex::default(), committing: tokio::sync::Mutex::new(()) })
+            Arc::new(Node {
+                ino,
+                troubled: Arc::default(),
+                state: Mutex::default(),
+                committing: tokio::sync::Mutex::new(()),
+            })
         });
         node.state().handles += 1;
         Arc::clone(node)

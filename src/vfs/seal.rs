@@ -1,6 +1,7 @@
 //! Sealing: runs become a layer at once, and a chunk file soon, on the blocking threads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -37,8 +38,15 @@ impl Sealer {
     }
 
     /// Makes the layer's chunk files in the background; its memory goes back to the budget when as
-    /// many nodes have one as are `need`ed.
-    pub fn start(&self, layer: Arc<Layer>, content: ContentId, bucket: Ino, need: Need) {
+    /// many nodes have one as are `need`ed. When that fails, `troubled` is set: whoever goes on writing
+    /// has to look at it, for the memory stays until the layer is given up.
+    pub fn start(
+        &self,
+        layer: Arc<Layer>,
+        (content, bucket): (ContentId, Ino),
+        need: Need,
+        troubled: Arc<AtomicBool>,
+    ) {
         let (Some(id), Some(memory)) = (layer.chunk(), layer.memory()) else {
             return;
         };
@@ -48,7 +56,12 @@ impl Sealer {
             let _slot = slots.acquire_owned().await;
             let extents = layer.extents().to_vec();
             let header = ChunkHeader { id, content, bucket, extents };
-            layer.finish(write(&copies, header, memory, need).await);
+            let written = write(&copies, header, memory, need).await;
+            let failed = written.is_err();
+            layer.finish(written);
+            if failed {
+                troubled.store(true, Ordering::Release);
+            }
             budget.give_back(layer.len());
         });
     }
@@ -108,7 +121,9 @@ impl Vfs {
     pub(super) fn start_sealing(&self, node: &Node, layer: &Arc<Layer>) {
         // The footer names the writer's inode: enough to find the file again without metadata.
         let content = ContentId { session: self.replica.session(), counter: node.ino.0 };
-        self.sealer.start(Arc::clone(layer), content, node.ino, self.need(node.ino));
+        let troubled = Arc::clone(&node.troubled);
+        let of = (content, node.ino);
+        self.sealer.start(Arc::clone(layer), of, self.need(node.ino), troubled);
     }
 
     /// The chunk of a layer will not be named by any commit: it is garbage once it is written.

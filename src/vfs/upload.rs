@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -37,6 +38,8 @@ pub struct ObjectWriter {
     begun: Instant,
     layers: Vec<Arc<Layer>>,
     staged: Option<ContentId>,
+    /// A chunk could not be stored.
+    troubled: Arc<AtomicBool>,
     /// Never both.
     digests: Option<Digests>,
     hashing: Option<JoinHandle<Digests>>,
@@ -77,6 +80,7 @@ impl Vfs {
             begun: Instant::now(),
             layers: Vec::new(),
             staged: None,
+            troubled: Arc::default(),
             digests: Some(Digests::new(checksums)),
             hashing: None,
             may_inline: true,
@@ -200,13 +204,17 @@ impl ObjectWriter {
         let memory = layer.memory();
         self.layers.push(Arc::clone(&layer));
         let content = *self.staged.get_or_insert_with(|| self.vfs.replica.next_content());
-        self.vfs.sealer.start(layer, content, Ino::ROOT, self.need);
+        let troubled = Arc::clone(&self.troubled);
+        self.vfs.sealer.start(layer, (content, Ino::ROOT), self.need, troubled);
         if let Some(memory) = memory {
             let mut digests = self.settled_digests().await?;
             self.hashing = Some(blocking(move || {
                 digests.update(&memory);
                 digests
             }));
+        }
+        if self.troubled.load(Ordering::Acquire) {
+            return self.spill(self.layers.len()).await;
         }
         if self.layers.len() > LAYERS_MAX { self.spill(LAYERS_MAX / 2).await } else { Ok(()) }
     }

@@ -91,6 +91,12 @@ impl Vfs {
         let len = data.len() as u64;
         self.reserve.check_data(&self.chunks, self.sealer.budget.used() + len)?;
         self.make_room(node, len).await?;
+        if node.troubled.swap(false, Ordering::Acquire)
+            && let Err(error) = self.commit(node, Wait::Applied).await
+        {
+            self.sealer.budget.give_back(len);
+            return Err(error);
+        }
         let written = self.lay(who, node, place, data).await;
         let grown = *written.as_ref().unwrap_or(&0);
         self.sealer.budget.give_back(len - grown);

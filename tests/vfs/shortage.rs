@@ -5,7 +5,7 @@ use bucketfs::error::Error;
 use bucketfs::types::BucketName;
 use bucketfs::vfs::OpenFlags;
 
-use super::cluster::{Cluster, PATIENCE, WHO};
+use super::cluster::{CHUNK, Cluster, PATIENCE, WHO};
 use super::copies::{data, put};
 use super::store::runtime;
 
@@ -45,5 +45,44 @@ fn a_bucket_may_ask_for_one_copy() {
         cluster.set_down(0, true);
         assert!(cluster.read(1, "file").await.unwrap() == data(1));
         assert!(cluster.read(2, "object").await.unwrap() == data(2));
+    });
+}
+
+/// What could not be stored is told at one of the next writes, and kept in memory no longer: a writer that never
+/// synced took 512 chunks of it before.
+#[test]
+fn a_writer_hears_of_chunks_that_cannot_be_stored() {
+    runtime().block_on(async {
+        let cluster = Cluster::new(3).await;
+        let vfs = cluster.vfs(0);
+        let (_, file) = vfs.create(&WHO, cluster.bucket, b"f", 0o644, READ_WRITE).await.unwrap();
+        for number in [1, 2] {
+            cluster.set_down(number, true);
+        }
+        let chunk = vec![7; CHUNK as usize];
+        let mut written = 0;
+        let failed = loop {
+            match vfs.write(&WHO, file.handle, written * CHUNK, &chunk).await {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+            assert!(written < 100, "nobody was told");
+        };
+        assert!(matches!(failed, Error::NoQuorum(_)), "{failed:?}");
+        // What was on its way is given up where it is.
+        let given_up = async {
+            while vfs.report().unwrap().buffered_bytes > 0 {
+                tokio::time::sleep(PATIENCE / 20).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE * 4, given_up).await.expect("memory is kept");
+        for number in [1, 2] {
+            cluster.set_down(number, false);
+        }
+        let _told_once_more = vfs.flush(file.handle).await;
+        vfs.write(&WHO, file.handle, 0, &chunk).await.unwrap();
+        vfs.flush(file.handle).await.unwrap();
+        assert!(vfs.read(file.handle, 0, CHUNK as u32).await.unwrap() == chunk);
+        vfs.release(file.handle).await;
     });
 }
