@@ -20,6 +20,8 @@ use crate::types::{ChunkId, ContentId, Ino, SessionId};
 
 /// Ids in one Reap.
 const REAP_MAX: usize = 1000;
+/// Slots brought together in one round.
+const COMPACTED_MAX: usize = 16;
 /// Between two rounds when nothing rings.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -122,7 +124,6 @@ impl Vfs {
         self.drop_unstaged().await?;
         self.reap_told_strays().await?;
         self.drop_abandoned().await?;
-        self.compact_crowded().await?;
         // What is everybody's is done by one, whoever leads: its proposals have no way to go.
         let for_all = self.replica.is_alone() || self.replica.leads();
         if for_all {
@@ -131,6 +132,8 @@ impl Vfs {
         }
         self.reap_garbage(for_all).await?;
         self.delete_reaped();
+        // Last: it needs room, which all of the above makes.
+        self.compact_crowded().await;
         Ok(())
     }
 
@@ -332,17 +335,30 @@ impl Vfs {
         }
     }
 
-    async fn compact_crowded(&self) -> Result<()> {
-        loop {
+    /// Some of the slots that were noted, one after the other, while there is room for data: what the old
+    /// pieces took is freed in the next round. One that cannot be read or stored stays as it is.
+    async fn compact_crowded(&self) {
+        for _ in 0..COMPACTED_MAX {
+            let needed = self.sealer.budget.used() + self.replica.chunk_size();
+            if self.reserve.check_data(&self.chunks, needed).is_err() {
+                return;
+            }
             let next = self.upkeep.work.lock().crowded.pop_first();
-            let Some((content, number)) = next else {
-                return Ok(());
+            let Some((content, number)) = next else { return };
+            let compacted = async {
+                let slot = self.replica.table().view().slot(content, number)?;
+                match slot.filter(|slot| slot.pieces.len() > PIECES_WANTED_MAX) {
+                    Some(slot) => self.compact(content, number, slot).await,
+                    None => Ok(()),
+                }
             };
-            let slot = self.replica.table().view().slot(content, number)?;
-            if let Some(slot) = slot.filter(|slot| slot.pieces.len() > PIECES_WANTED_MAX) {
-                self.compact(content, number, slot).await?;
+            match compacted.await {
+                // Replaced meanwhile.
+                Ok(()) | Err(Error::NotFound) => {}
+                Err(error) => log::warn!("slot {number} of {content:?} stays in pieces: {error}"),
             }
         }
+        self.upkeep.ring();
     }
 
     /// Brings a slot's pieces together in one new chunk. Whoever changes the slot meanwhile wins.

@@ -260,7 +260,8 @@ fn a_compaction_that_fails_keeps_nothing_else() {
         close(&store.vfs, handle).await.unwrap();
         let id = store.vfs.info(ino).unwrap().pieces[1].chunk.clone();
         store.damage(id.parse().unwrap());
-        assert!(matches!(store.vfs.upkeep_round().await, Err(Error::Damaged(_))));
+        store.vfs.upkeep_round().await.unwrap();
+        assert!(store.vfs.info(ino).unwrap().pieces.len() > 20);
         let before = store.chunk_files();
         let (_, other) = create(&store, "other").await;
         store.vfs.write(&WHO, other, 0, &[3; 200_000]).await.unwrap();

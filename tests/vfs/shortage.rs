@@ -1,9 +1,11 @@
 //! Too few copies, too little room: what is asked for is done as far as it can be, and nobody is kept from the
 //! rest.
 
+use std::sync::Arc;
+
 use bucketfs::error::Error;
-use bucketfs::types::BucketName;
-use bucketfs::vfs::OpenFlags;
+use bucketfs::types::{BucketName, Ino};
+use bucketfs::vfs::{OpenFlags, Vfs};
 
 use super::cluster::{CHUNK, Cluster, PATIENCE, WHO};
 use super::copies::{data, put};
@@ -84,5 +86,42 @@ fn a_writer_hears_of_chunks_that_cannot_be_stored() {
         vfs.flush(file.handle).await.unwrap();
         assert!(vfs.read(file.handle, 0, CHUNK as u32).await.unwrap() == chunk);
         vfs.release(file.handle).await;
+    });
+}
+
+/// A file of one slot in more pieces than are wanted, each a chunk.
+async fn in_pieces(vfs: &Arc<Vfs>, bucket: Ino, name: &[u8]) -> u64 {
+    let (_, file) = vfs.create(&WHO, bucket, name, 0o644, READ_WRITE).await.unwrap();
+    vfs.write(&WHO, file.handle, 0, &[1; 40_000]).await.unwrap();
+    vfs.flush(file.handle).await.unwrap();
+    for piece in 0..20 {
+        vfs.write(&WHO, file.handle, piece * 2000, &[2; 1000]).await.unwrap();
+        vfs.flush(file.handle).await.unwrap();
+    }
+    file.handle
+}
+
+/// A slot that cannot be brought together, because a chunk of it is lost, kept whatever was to be freed from being
+/// freed, as long as somebody wrote to it.
+#[test]
+fn a_lost_chunk_keeps_nothing_from_being_freed() {
+    runtime().block_on(async {
+        let cluster = Cluster::new(1).await;
+        let vfs = cluster.vfs(0);
+        cluster.write(0, "big", &data(1)).await.unwrap();
+        let big: Vec<_> = cluster.chunks().into_keys().collect();
+        let handle = in_pieces(vfs, cluster.bucket, b"lossy").await;
+        let lost = cluster.chunks().into_keys().find(|id| !big.contains(id)).unwrap();
+        cluster.nodes[0].chunks.delete(lost).unwrap();
+        vfs.unlink(&WHO, cluster.bucket, b"big").await.unwrap();
+        vfs.write(&WHO, handle, 39_000, &[3; 10]).await.unwrap();
+        vfs.flush(handle).await.unwrap();
+        // The first frees the contents, the second what they had.
+        for _ in 0..2 {
+            vfs.upkeep_round().await.unwrap();
+        }
+        let left = big.iter().filter(|id| cluster.nodes[0].chunks.verify(**id).is_ok()).count();
+        assert_eq!(left, 0, "chunks of a removed file are still there");
+        vfs.release(handle).await;
     });
 }
