@@ -108,7 +108,10 @@ impl Vfs {
             let inode = self.inode(node.ino)?;
             let layers = match self.joined(node, plan, &inode, slots).await {
                 // A chunk was compacted or collected since the manifest was read.
-                Err(Error::NotFound) => continue,
+                Err(Error::NotFound) => {
+                    self.replica.barrier().await?;
+                    continue;
+                }
                 joined => joined?,
             };
             let version = inode.version;

@@ -392,8 +392,12 @@ impl ObjectReader {
         let mut missing = Error::Conflict;
         for _ in 0..ATTEMPTS {
             match self.read_once(range).await {
-                // Compacted or collected since the manifest was read: it knows better now.
-                Err(Error::NotFound) => missing = Error::damaged("a chunk file is missing"),
+                // Compacted or collected since the manifest was read: it knows better, as soon as this
+                // node has heard of it.
+                Err(Error::NotFound) => {
+                    missing = Error::damaged("a chunk file is missing");
+                    self.vfs.barrier().await?;
+                }
                 result => {
                     self.unchanged()?;
                     return result;

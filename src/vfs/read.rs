@@ -64,8 +64,12 @@ impl Vfs {
         let mut missing = None;
         for _ in 0..ATTEMPTS {
             match self.read_once(node, offset, size.min(READ_MAX)).await {
-                // Compacted or replaced between manifest and file: the manifest knows better now.
-                Err(Error::NotFound) => missing = Some(node.ino),
+                // Compacted or replaced between manifest and file: the manifest knows better, as soon as
+                // this node has heard of it.
+                Err(Error::NotFound) => {
+                    missing = Some(node.ino);
+                    self.replica.barrier().await?;
+                }
                 result => return result,
             }
         }
