@@ -78,6 +78,12 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Whether there is a slot from `first` on.
+    pub fn has_slots(&self, content: ContentId, first: u64) -> Result<bool> {
+        let (from, to) = keys::slots(content, first);
+        Ok(!self.collect(&from, &to, 1, |_, _| Ok(()))?.is_empty())
+    }
+
     pub fn chunk(&self, id: ChunkId) -> Result<Option<ChunkRecord>> {
         self.record(&keys::chunk(id))
     }

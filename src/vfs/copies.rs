@@ -209,7 +209,7 @@ impl Vfs {
 
     /// Whether a content goes on after a slot.
     fn has_slots_from(&self, content: ContentId, after: u64) -> Result<bool> {
-        Ok(!self.replica.table().view().slots(content, after, u64::MAX)?.is_empty())
+        self.replica.table().view().has_slots(content, after)
     }
 
     async fn supply_recorded(&self, ids: BTreeSet<ChunkId>, need: Need) -> Result<()> {
