@@ -239,10 +239,8 @@ fn a_flipped_bit_costs_its_range_and_nothing_else() {
     node.stop();
     let info = place.json(&["info", &format!("{BUCKET}/victim")]);
     let chunk = info["pieces"][0]["chunk"].as_str().unwrap().to_owned();
-    let found = run(Command::new("find").arg(place.data().join("chunks")).args(["-type", "f"]));
-    let (session, counter) = chunk.split_once('-').unwrap();
-    let path = found.lines().find(|path| path.contains(session) && path.ends_with(counter));
-    let file = File::options().read(true).write(true).open(path.unwrap()).unwrap();
+    let path = place.data().join(info["pieces"][0]["file"].as_str().unwrap());
+    let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, 700_000).unwrap();
     file.write_all_at(&[byte[0] ^ 1], 700_000).unwrap();

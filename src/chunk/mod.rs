@@ -43,6 +43,7 @@ mod turns;
 mod walk;
 
 pub use footer::{ChunkExtent, ChunkHeader, ChunkInfo};
+pub use names::chunk_path;
 pub use scrub::{Scrubbed, scrub};
 pub use sealed::SealedChunk;
 pub use store::ChunkStore;

@@ -21,6 +21,7 @@ pub fn shard_dir(root: &Path, id: ChunkId) -> PathBuf {
     session_dir(root, id.session).join(format!("{:013x}", id.counter / SHARD))
 }
 
+/// Where the file of a chunk is, below the root of the chunk files.
 pub fn chunk_path(root: &Path, id: ChunkId) -> PathBuf {
     shard_dir(root, id).join(format!("{:016x}", id.counter))
 }

@@ -28,7 +28,7 @@ pub enum Verb {
 
 #[derive(Args, Debug)]
 pub struct One {
-    /// 3 to 63 characters of a-z, 0-9, - and .
+    /// 3 to 63 characters: a-z, 0-9, dots and dashes
     #[arg(value_name = "BUCKET", value_parser = BucketName::new)]
     name: BucketName,
     #[command(flatten)]

@@ -19,6 +19,8 @@ pub enum Verb {
     /// Print a token with which one new node may join, once
     Invite(Invite),
     /// How the cluster and each of its nodes are
+    ///
+    /// Exits with 1 when the cluster is not healthy, and says why.
     Status(All),
     /// Have a node's copies made on the others, so that it can be removed
     Drain(Drain),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::{self, Loaded, SETTINGS, Sources};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// `--config` and the settings given as flags.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +18,17 @@ impl SettingFlags {
     /// # Errors
     /// [`crate::error::Error::Config`] as [`config::load`] has it.
     pub fn load(self) -> Result<Loaded> {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, text)| {
-                Some((name.into_string().ok()?, text.to_string_lossy().into_owned()))
-            })
-            .collect();
+        let mut environment = Vec::new();
+        for (name, text) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            match text.into_string() {
+                Ok(text) => environment.push((name, text)),
+                Err(_) if name.starts_with(config::PREFIX) => {
+                    return Err(Error::Config(format!("the variable {name} is no UTF-8 text")));
+                }
+                Err(_) => {}
+            }
+        }
         config::load(&Sources { flags: self.settings, environment, file: self.file })
     }
 }

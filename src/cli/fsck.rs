@@ -9,6 +9,8 @@ use super::progress::Bar;
 use crate::error::Result;
 use crate::node::LeftOver;
 
+/// Check a store, running or not
+///
 /// Compares the records with each other, reads every chunk file and compares it with what is
 /// recorded. Exits with 3 when damage was found. A store that no node runs is opened for it as
 /// `serve` would open it, and closed again.

@@ -50,10 +50,10 @@ impl fmt::Display for Shown {
         for piece in &file.pieces {
             writeln!(
                 f,
-                "piece        {}+{} in chunk {} at {}, on nodes {:?}, sha256 {}",
+                "piece        {}+{} in {} at {}, on nodes {:?}, sha256 {}",
                 piece.offset,
                 piece.len,
-                piece.chunk,
+                piece.file.display(),
                 piece.chunk_offset,
                 piece.copies,
                 piece.sha256

@@ -44,7 +44,6 @@ struct Cli {
 enum Verb {
     /// Make a store, with its first access key
     Init(init::Init),
-    /// Run a node in the foreground, with its mounts
     Serve(serve::Serve),
     /// How a store is, and who runs it
     Status(status::Show),
@@ -59,7 +58,6 @@ enum Verb {
     Cluster(cluster::Verb),
     /// Where the bytes of a file are and how safe they are
     Info(info::Info),
-    /// Check a store, running or not
     Fsck(fsck::Fsck),
     /// Show or check the settings
     #[command(subcommand)]
@@ -78,7 +76,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Nobody is left to tell when the terminal is gone.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+            if !error.use_stderr() {
+                return Exit::Done.into();
+            }
+            let is_json = std::env::args_os().any(|word| word == "--json");
+            Output::new(is_json).fail_in_json(error.to_string().trim());
+            return Exit::Usage.into();
         }
     };
     let output = Output::new(cli.json);

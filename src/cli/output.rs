@@ -56,15 +56,20 @@ impl Output {
     /// Says on standard error why the verb failed, with `--json` on standard output as well.
     pub fn fail(self, error: &Error) -> Exit {
         eprintln!("bucketfs: {error}");
-        if self.json {
-            let failure = Failure { error: error.to_string() };
-            // The sentence is on standard error already.
-            let _ = to_json(&failure).map(|text| writeln!(std::io::stdout(), "{text}"));
-        }
+        self.fail_in_json(&error.to_string());
         match error {
             Error::Config(_) => Exit::Usage,
             Error::Damaged(_) => Exit::Damage,
             _ => Exit::Failed,
+        }
+    }
+
+    /// With `--json`, says on standard output what standard error has already.
+    pub fn fail_in_json(self, why: &str) {
+        if self.json {
+            let failure = Failure { error: why.to_owned() };
+            // The sentence is on standard error already.
+            let _ = to_json(&failure).map(|text| writeln!(std::io::stdout(), "{text}"));
         }
     }
 }

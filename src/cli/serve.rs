@@ -13,6 +13,8 @@ use super::progress::Bar;
 use crate::error::Result;
 use crate::node::{self, Ready, Wanted};
 
+/// Run a node in the foreground, with its mounts
+///
 /// Runs in the foreground, prints one line when everything is mounted, and goes on until SIGTERM
 /// or Ctrl-C, or until the last mount is unmounted. Then it writes everything to disk, unmounts and
 /// exits with 0; a second signal cuts the wait for programs that still use a mount short.

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 
 /// Names the file; no setting.
 const FILE_VARIABLE: &str = "BUCKETFS_CONFIG";
-const PREFIX: &str = "BUCKETFS_";
+/// What the names of variables that are settings begin with.
+pub const PREFIX: &str = "BUCKETFS_";
 
 /// Everything a configuration can be made from, weakest last.
 #[derive(Clone, Debug, Default)]

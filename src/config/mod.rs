@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::types::limits::{CHUNK_SIZE_DEFAULT, FILE_SIZE_MAX};
 
 pub use duration::Period;
-pub use load::{Loaded, Origin, Sources, load};
+pub use load::{Loaded, Origin, PREFIX, Sources, load};
 pub use setting::{SETTINGS, Setting};
 pub use size::ByteSize;
 

@@ -184,7 +184,7 @@ impl MountOptions {
 fn unknown(word: &str) -> Error {
     Error::Config(format!(
         "mount option `{word}` is not known; known are bucket=, ttl=, threads=, read_ahead_kb=, fsname=, \
-         nonempty, acl, noxattr, direct_io, allow_other and mount(8)'s own: ro, suid, dev, noexec, noatime, sync"
+         nonempty, acl, noxattr, direct_io, local_locks, allow_other, noallow_other and mount(8)'s own: ro, suid, dev, noexec, noatime, sync"
     ))
 }
 

@@ -7,12 +7,12 @@ use crate::types::Acl;
 use crate::types::limits::{RECORD_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX};
 
 const HEADER: &str = "user.s3.header.";
-const META: &str = "user.s3.meta.";
+pub(super) const META: &str = "user.s3.meta.";
 pub(super) const TAG: &str = "user.s3.tag.";
 /// The access list of an object or bucket; told to mounts, and not set by them.
 pub(super) const ACL: &[u8] = b"user.s3.acl";
 /// Bytes of all names and values of user metadata; S3's own limit.
-const META_MAX: usize = 2048;
+pub(super) const META_MAX: usize = 2048;
 /// Bytes of all names and values that an object, or an upload's record, keeps: one is as large as
 /// all may be.
 const ALL_MAX: usize = XATTR_VALUE_MAX;

@@ -1,5 +1,6 @@
 //! What a person asks about one file: where its bytes are and how safe they are.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Vfs;
 use super::node::Node;
+use crate::chunk::chunk_path;
 use crate::error::Result;
 use crate::meta::Body;
 use crate::types::{FileKind, Ino, Timestamp, hex};
@@ -42,6 +44,8 @@ pub struct PieceInfo {
     pub offset: u64,
     pub len: u32,
     pub chunk: String,
+    /// The chunk's file, below the data directory of each node that has a copy.
+    pub file: PathBuf,
     pub chunk_offset: u32,
     pub sha256: String,
     pub copies: Vec<u64>,
@@ -106,6 +110,7 @@ impl Vfs {
                     offset: number * self.replica.chunk_size() + u64::from(piece.start),
                     len: piece.len,
                     chunk: piece.chunk.to_string(),
+                    file: chunk_path(Path::new("chunks"), piece.chunk),
                     chunk_offset: piece.chunk_offset,
                     sha256: record.as_ref().map(|record| hex(&record.sha256)).unwrap_or_default(),
                     copies: record.map(|record| record.stored_on).unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! Extended attributes; xattr(7).
 
+use super::headers::{META, META_MAX};
 use super::words::Caller;
 use super::{Vfs, acl};
 use crate::error::{Error, Result};
@@ -34,7 +35,8 @@ impl Vfs {
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] or [`Error::NoAttribute`] as `mode` says;
-    /// [`Error::AttributeTooLarge`]; [`Error::NotPermitted`] for names that are the product's own.
+    /// [`Error::AttributeTooLarge`]; [`Error::NotPermitted`] for names that are the product's own;
+    /// [`Error::NoSpace`] for more user metadata than S3 could copy.
     pub async fn setxattr(
         &self,
         who: &Caller,
@@ -47,6 +49,7 @@ impl Vfs {
         if value.len() > XATTR_VALUE_MAX {
             return Err(Error::AttributeTooLarge);
         }
+        self.check_metadata(ino, name, value)?;
         self.reserve.check(&self.chunks)?;
         let permissions = match name {
             acl::ACCESS => match self.access_acl(ino, value)? {
@@ -75,6 +78,19 @@ impl Vfs {
         check_name(name)?;
         let mutation = Mutation::RemoveXattr { ino, name: name.to_vec(), at: self.clock.now() };
         self.propose(mutation, who.origin).await.map(|_| ())
+    }
+
+    /// Whether all user metadata of a file stays within what S3 lets an object have.
+    fn check_metadata(&self, ino: Ino, name: &[u8], value: &[u8]) -> Result<()> {
+        let Some(short) = name.strip_prefix(META.as_bytes()) else { return Ok(()) };
+        let view = self.replica.table().view();
+        let mut bytes = short.len() + value.len();
+        for other in view.xattr_names(ino)?.iter().filter(|other| *other != name) {
+            if let Some(short) = other.strip_prefix(META.as_bytes()) {
+                bytes += short.len() + view.xattr(ino, other)?.map_or(0, |value| value.len());
+            }
+        }
+        if bytes > META_MAX { Err(Error::NoSpace) } else { Ok(()) }
     }
 
     /// The default ACL that new inodes in a directory inherit.
