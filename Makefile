@@ -16,10 +16,10 @@ CARGO ?= cargo
 WITH_S3 := --features s3 --ignore-rust-version
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-# Program:package pairs; a package is installed when its program is not found.
-RUN_TOOLS := cc:gcc fusermount3:fuse3
+# Pairs of a program or a file and its package, which is installed when that is not found.
+RUN_TOOLS := cc:gcc /usr/include/stdio.h:libc6-dev fusermount3:fuse3
 TEST_TOOLS := $(RUN_TOOLS) mount:mount mkfs.ext4:e2fsprogs rsync:rsync getfattr:attr getfacl:acl \
-	systemd-analyze:systemd rclone:rclone restic:restic s3cmd:s3cmd s3fs:s3fs virtualenv:virtualenv python3:python3-venv \
+	systemd-analyze:systemd rclone:rclone restic:restic s3cmd:s3cmd s3fs:s3fs virtualenv:virtualenv python3:python3 \
 	node:nodejs npm:npm nginx:nginx-light fio:fio
 
 # The suites mount, so they run as root; they keep their mounts to themselves.
@@ -32,7 +32,7 @@ endif
 define install
 missing=; PATH="$$PATH:/usr/sbin:/sbin"
 for pair in $(1); do
-  command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"
+  [ -e "$${pair%%:*}" ] || command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"
 done
 if [ -n "$$missing" ]; then
   command -v apt-get >/dev/null || { echo "please install:$$missing" >&2; exit 1; }

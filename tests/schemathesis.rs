@@ -16,6 +16,7 @@ use support::node::{Node, Serve, program};
 
 /// Pinned: what it tries changes from version to version.
 const VERSION: &str = "schemathesis==4.32.5";
+
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -30,7 +31,7 @@ fn installed() -> PathBuf {
     let environment = target.join("schemathesis");
     let (done, bin) = (environment.join(VERSION), environment.join("bin"));
     if !done.exists() {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment));
+        run(Command::new("virtualenv").args(["-q", "--clear"]).arg(&environment));
         run(Command::new(bin.join("pip")).args(["install", "--quiet", VERSION]));
         fs::write(done, "").unwrap();
     }
