@@ -9,6 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// A start that rebuilds the table of a million files takes longer than tests wait for.
+const START_LIMIT: Duration = Duration::from_secs(600);
+
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -92,7 +95,7 @@ impl Pair {
             log: &log,
         };
         let begin = now();
-        self.node = Some(Node::start(&serve));
+        self.node = Some(Node::start_within(&serve, START_LIMIT));
         begin.elapsed()
     }
 

@@ -43,6 +43,8 @@ impl Report {
             self.rows.push(Row { name: name.to_owned(), unit, goal, plain, bucket });
             self.rows.len() - 1
         });
+        // A run takes long: who breaks it off has this.
+        eprintln!("  {name}: {sample:.3} {unit}, {side:?}");
         let row = &mut self.rows[at];
         if side == Side::Plain { row.plain.push(sample) } else { row.bucket.push(sample) }
     }

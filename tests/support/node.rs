@@ -82,8 +82,13 @@ pub struct Node {
 impl Node {
     /// Starts the program and waits for its `ready` line.
     pub fn start(serve: &Serve<'_>) -> Self {
+        Self::start_within(serve, READY_LIMIT)
+    }
+
+    /// As [`Self::start`], of a store that takes longer.
+    pub fn start_within(serve: &Serve<'_>, limit: Duration) -> Self {
         let mut node = Self::spawn(serve);
-        node.wait_ready();
+        node.wait_ready_within(limit);
         node
     }
 
@@ -102,13 +107,17 @@ impl Node {
 
     /// Waits for the line that says the mount answers.
     pub fn wait_ready(&mut self) {
-        let end = super::wait::now() + READY_LIMIT;
+        self.wait_ready_within(READY_LIMIT);
+    }
+
+    fn wait_ready_within(&mut self, limit: Duration) {
+        let end = super::wait::now() + limit;
         loop {
             let left = end.saturating_duration_since(super::wait::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) if line.starts_with("ready") => return,
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => panic!("not ready after {READY_LIMIT:?}"),
+                Err(RecvTimeoutError::Timeout) => panic!("not ready after {limit:?}"),
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("ended before ready: {}", self.wait(STOP_LIMIT))
                 }
