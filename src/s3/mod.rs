@@ -8,6 +8,7 @@ mod buckets;
 mod conditions;
 mod copy;
 mod error;
+mod forms;
 mod ignored;
 mod listing;
 mod multipart;

@@ -18,6 +18,7 @@ use s3s::StdError;
 use s3s::service::S3Service;
 use tokio::time::{Instant, Sleep};
 
+use super::forms;
 use super::ignored::drop_unreadable;
 use crate::web::{RequestId, Service};
 
@@ -56,7 +57,7 @@ impl Requests {
         let id = request.extensions().get().copied().unwrap_or(RequestId(0));
         let method = request.method().clone();
         let closes = is_answered_early(&request);
-        if is_form_of_any_length(&request) {
+        if forms::is_of_any_length(&request) {
             return named(length_required(), id);
         }
         drop_unreadable(&mut request);
@@ -98,16 +99,6 @@ where
 fn is_answered_early<B: Body>(request: &Request<B>) -> bool {
     let expects = request.headers().contains_key(EXPECT);
     expects && request.body().is_end_stream() && request.version() <= Version::HTTP_11
-}
-
-/// Whether a form says nothing of its length. s3s reads such a form whole before it knows who sends
-/// it, and hands others on as they come.
-fn is_form_of_any_length<B>(request: &Request<B>) -> bool {
-    const FORM: &str = "multipart/form-data";
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let start = kind.and_then(|kind| kind.get(..FORM.len()));
-    let is_form = start.is_some_and(|start| start.eq_ignore_ascii_case(FORM));
-    is_form && request.method() == Method::POST && !request.headers().contains_key(CONTENT_LENGTH)
 }
 
 fn status(status: StatusCode) -> Answer {
