@@ -1,9 +1,17 @@
 //! Forms: what a browser posts of a bucket's object, with a policy that somebody signed before.
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
+use s3s::config::{S3Config, S3ConfigProvider};
+
+use super::requests::is_form;
 
 const FORM: &[u8] = b"multipart/form-data";
+/// How long before it is sent a form may have been signed, in seconds: its policy says until when it
+/// is good. As long as a presigned URL can be.
+const SIGNED_BEFORE: u32 = 7 * 24 * 60 * 60;
 
 /// Whether s3s may take a request for a form. It takes header values that are no ASCII too.
 pub(super) fn may_be_form<B>(request: &Request<B>) -> bool {
@@ -16,4 +24,52 @@ pub(super) fn may_be_form<B>(request: &Request<B>) -> bool {
 /// it, and hands others on as they come.
 pub(super) fn is_of_any_length<B>(request: &Request<B>) -> bool {
     may_be_form(request) && !request.headers().contains_key(CONTENT_LENGTH)
+}
+
+/// Whether a form's own fields are all that can say who sends it: no other signature may be old.
+pub(super) fn is_signed_within<B>(request: &Request<B>) -> bool {
+    let has_other =
+        request.headers().contains_key(AUTHORIZATION) || request.uri().query().is_some();
+    may_be_form(request) && !has_other
+}
+
+/// The settings of s3s. It holds the date of a form against the clock, as that of any request.
+pub(super) struct Settings {
+    usual: Arc<S3Config>,
+    of_forms: Arc<S3Config>,
+}
+
+impl Settings {
+    pub fn new(usual: S3Config) -> Self {
+        let mut of_forms = usual.clone();
+        of_forms.presigned_url_max_skew_time_secs = SIGNED_BEFORE;
+        Self { usual: Arc::new(usual), of_forms: Arc::new(of_forms) }
+    }
+}
+
+impl S3ConfigProvider for Settings {
+    fn snapshot(&self) -> Arc<S3Config> {
+        Arc::clone(if is_form() { &self.of_forms } else { &self.usual })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_with_another_signature_is_no_old_form() {
+        let of = |uri: &str, headers: &[(&str, &str)]| {
+            let mut request =
+                Request::post(uri).header("content-type", "multipart/form-data; boundary=b");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            is_signed_within(&request.body(()).unwrap())
+        };
+        assert!(of("/b", &[]));
+        assert!(!of("/b", &[("authorization", "AWS4-HMAC-SHA256 x")]));
+        assert!(!of("/b?delete", &[]) && !of("/b?X-Amz-Signature=x", &[]));
+        assert!(!is_signed_within(&Request::post("/b").body(()).unwrap()));
+    }
 }

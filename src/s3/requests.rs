@@ -28,12 +28,23 @@ const ID_HEADER: HeaderName = HeaderName::from_static("x-amz-request-id");
 const XML_END: &[u8] = b"</Error>";
 
 tokio::task_local! {
-    static CURRENT: RequestId;
+    static CURRENT: Current;
+}
+
+#[derive(Clone, Copy)]
+struct Current {
+    id: RequestId,
+    is_form: bool,
 }
 
 /// The request that is being answered.
 pub(super) fn current() -> RequestId {
-    CURRENT.try_with(|id| *id).unwrap_or(RequestId(0))
+    CURRENT.try_with(|current| current.id).unwrap_or(RequestId(0))
+}
+
+/// Whether it is a form, and signed as one if at all.
+pub(super) fn is_form() -> bool {
+    CURRENT.try_with(|current| current.is_form).unwrap_or(false)
 }
 
 /// The S3 service with what surrounds its requests.
@@ -60,10 +71,11 @@ impl Requests {
         if forms::is_of_any_length(&request) {
             return named(length_required(), id);
         }
+        let current = Current { id, is_form: forms::is_signed_within(&request) };
         drop_unreadable(&mut request);
         let fell_silent = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| body_of(body, &fell_silent));
-        let answered = CURRENT.scope(id, self.service.call(request)).await;
+        let answered = CURRENT.scope(current, self.service.call(request)).await;
         let mut answer = match answered {
             _ if fell_silent.load(Ordering::Relaxed) => request_timeout(&method),
             Ok(answer) => answer,

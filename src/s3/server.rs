@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::config::S3Config;
 use s3s::host::SingleDomain;
 use s3s::region::Region;
 use s3s::service::S3ServiceBuilder;
 
 use super::auth::{Anybody, Keys};
+use super::forms::Settings;
 use super::requests::Requests;
 use super::service::Door;
 use crate::error::{Error, Result};
@@ -68,7 +69,7 @@ fn service(vfs: Arc<Vfs>, options: Options) -> Result<Requests> {
     let mut builder = S3ServiceBuilder::new(door);
     builder.set_auth(keys);
     builder.set_access(Anybody(vfs));
-    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+    builder.set_config(Arc::new(Settings::new(config)));
     if let Some(domain) = options.domain {
         let host = SingleDomain::new(&domain);
         builder.set_host(host.map_err(|_| bad("the domain is not a domain's name"))?);

@@ -63,6 +63,14 @@ fn stamp(offset: i64) -> String {
     format!("{year:04}{month:02}{date:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
+/// The same as a policy has it.
+fn policy_time(offset: i64) -> String {
+    let time = stamp(offset);
+    let part = |from: usize, to: usize| &time[from..to];
+    let date = format!("{}-{}-{}", part(0, 4), part(4, 6), part(6, 8));
+    format!("{date}T{}:{}:{}Z", part(9, 11), part(11, 13), part(13, 15))
+}
+
 /// A body, as far as its signature goes.
 enum Payload<'a> {
     Bytes(&'a [u8]),
@@ -110,6 +118,46 @@ impl Client {
         let payload = Payload::Framed(name, (body.len() + cut) as u64);
         let head = self.head("PUT", path, &[], headers, &payload);
         self.exchange(&[&head, body].concat()).expect("a request and its answer")
+    }
+
+    /// One request with its body, after which the connection ends: for [`Self::exchange`].
+    pub fn signed(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Vec<u8> {
+        [&self.head(method, path, query, headers, &Payload::Bytes(body)), body].concat()
+    }
+
+    /// The fields that sign a form for a bucket, by this client's clock; by the true one it is good
+    /// for `valid` seconds more. `conditions`: further ones than the fields are, in JSON.
+    pub fn form(&self, bucket: &str, conditions: &[&str], valid: i64) -> Vec<(String, String)> {
+        let time = stamp(self.offset);
+        let credential = format!("{}/{}/us-east-1/s3/aws4_request", self.key, &time[..8]);
+        let named = [
+            ("x-amz-algorithm", "AWS4-HMAC-SHA256"),
+            ("x-amz-credential", credential.as_str()),
+            ("x-amz-date", time.as_str()),
+        ];
+        let equal = |(name, value): &(&str, &str)| format!("{{\"{name}\":\"{value}\"}}");
+        let mut all: Vec<String> = named.iter().chain(&[("bucket", bucket)]).map(equal).collect();
+        all.extend(conditions.iter().map(|condition| (*condition).to_owned()));
+        let (end, all) = (policy_time(valid), all.join(","));
+        let policy = format!("{{\"expiration\":\"{end}\",\"conditions\":[{all}]}}");
+        let policy = bucketfs::types::base64(policy.as_bytes());
+        let signature = hex(&hmac(&self.signing_key(&time[..8]), policy.as_bytes()));
+        let signed = [("policy", policy.as_str()), ("x-amz-signature", signature.as_str())];
+        let fields = named.iter().chain(&signed);
+        fields.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn signing_key(&self, day: &str) -> Vec<u8> {
+        let start = format!("AWS4{}", self.secret).into_bytes();
+        let words = [day, "us-east-1", "s3", "aws4_request"];
+        words.iter().fold(start, |key, word| hmac(&key, word.as_bytes()))
     }
 
     /// The signed head of a PUT of `len` bytes.
@@ -241,10 +289,7 @@ impl Client {
         let scope = format!("{}/us-east-1/s3/aws4_request", &time[..8]);
         let digest = hex(&Sha256::digest(canonical.as_bytes()));
         let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{digest}");
-        let start = format!("AWS4{}", self.secret).into_bytes();
-        let words = [&time[..8], "us-east-1", "s3", "aws4_request"];
-        let key = words.iter().fold(start, |key, word| hmac(&key, word.as_bytes()));
-        let signature = hex(&hmac(&key, text.as_bytes()));
+        let signature = hex(&hmac(&self.signing_key(&time[..8]), text.as_bytes()));
         let credential = format!("{}/{scope}", self.key);
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         let mut request = format!("{method} {target} HTTP/1.1\r\n");

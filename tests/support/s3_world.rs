@@ -19,6 +19,8 @@ pub struct World {
     pub mount: PathBuf,
     pub s3: Client,
     pub node: Node,
+    /// Options of `serve` besides.
+    options: Vec<&'static str>,
 }
 
 /// An address of the loopback that is free now.
@@ -30,6 +32,11 @@ pub fn free_address() -> String {
 impl World {
     /// A node with the bucket `views`, mounted.
     pub fn new(name: &str) -> Self {
+        Self::with(name, &[])
+    }
+
+    /// The same with further options of `serve`.
+    pub fn with(name: &str, options: &[&'static str]) -> Self {
         mounts::own_namespace();
         let dir = mounts::scratch(name);
         let (data, mount) = (dir.path().join("data"), dir.path().join("mnt"));
@@ -39,19 +46,21 @@ impl World {
         let made: serde_json::Value = serde_json::from_slice(&init.stdout).unwrap();
         let text = |name: &str| made[name].as_str().unwrap().to_owned();
         let address = free_address();
-        let node = serve(dir.path(), &mount, &address);
+        let node = serve(dir.path(), &mount, &address, options);
+        let options = options.to_vec();
         let (key, secret) = (text("access_key_id"), text("secret_access_key"));
-        let world = Self { s3: Client { address, key, secret, offset: 0 }, dir, mount, node };
+        let s3 = Client { address, key, secret, offset: 0 };
+        let world = Self { s3, dir, mount, node, options };
         assert_eq!(world.s3.send("PUT", &format!("/{BUCKET}"), &[], &[], b"").status, 200);
         world
     }
 
     /// Kills the node and starts it again on the same store and address.
     pub fn kill_and_restart(self) -> Self {
-        let Self { dir, mount, s3, node } = self;
+        let Self { dir, mount, s3, node, options } = self;
         node.kill();
-        let node = serve(dir.path(), &mount, &s3.address);
-        Self { dir, mount, s3, node }
+        let node = serve(dir.path(), &mount, &s3.address, &options);
+        Self { dir, mount, s3, node, options }
     }
 
     pub fn endpoint(&self) -> String {
@@ -108,9 +117,9 @@ impl World {
     }
 }
 
-fn serve(dir: &Path, mount: &Path, address: &str) -> Node {
+fn serve(dir: &Path, mount: &Path, address: &str, more: &[&str]) -> Node {
     let (data, log) = (dir.join("data"), dir.join("log"));
-    let options = ["--s3-listen", address];
+    let options = [&["--s3-listen", address], more].concat();
     Node::start(&Serve { data: &data, mount, show: None, options: &options, log: &log })
 }
 
