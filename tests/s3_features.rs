@@ -64,3 +64,28 @@ fn a_form_is_good_until_its_policy_ends() {
     let answer = hour.send("POST", "/views/u", &[("uploads", "")], &headers, b"");
     refused(&answer, 403, "RequestTimeTooSkewed");
 }
+
+/// `s3.domain` makes hosts below it buckets, and nothing else: a proxy, a service's name or the domain itself have
+/// buckets in the path.
+#[test]
+fn a_domain_gives_buckets_hosts_of_their_own() {
+    let world = World::with("hosts", &["--s3-domain", "s3.example.com"]);
+    status(&world.put("d/k", b"by path"), 200);
+    let ask = |host: &str, method: &str, path: &str, body: &[u8]| {
+        let named = Client { address: host.to_owned(), ..world.s3.clone() };
+        world.s3.exchange(&named.signed(method, path, &[], &[], body)).unwrap()
+    };
+    for host in ["node", "node_1:9000", "localhost", "s3.example.com", "s3.example.com:9000"] {
+        let got = ask(host, "GET", "/views/d/k", b"");
+        assert_eq!((got.status, got.body.as_slice()), (200, &b"by path"[..]), "{host}");
+        assert_eq!(ask(host, "GET", "/", b"").all("Name"), ["views"], "{host}");
+    }
+    for host in ["views.s3.example.com", "Views.S3.example.com:9000"] {
+        assert_eq!(ask(host, "GET", "/d/k", b"").body, b"by path", "{host}");
+        assert_eq!(ask(host, "GET", "/", b"").all("Key"), ["d/k"], "{host}");
+        status(&ask(host, "PUT", "/views/k", b"by host"), 200);
+        assert_eq!(world.get("views/k").body, b"by host");
+        status(&ask(host, "DELETE", "/views/k", b""), 204);
+    }
+    status(&ask("other.s3.example.com", "GET", "/d/k", b""), 404);
+}

@@ -9,6 +9,7 @@ mod conditions;
 mod copy;
 mod error;
 mod forms;
+mod host;
 mod ignored;
 mod listing;
 mod multipart;

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use s3s::config::S3Config;
-use s3s::host::SingleDomain;
 use s3s::region::Region;
 use s3s::service::S3ServiceBuilder;
 
 use super::auth::{Anybody, Keys};
 use super::forms::Settings;
+use super::host::Domain;
 use super::requests::Requests;
 use super::service::Door;
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ fn service(vfs: Arc<Vfs>, options: Options) -> Result<Requests> {
     builder.set_access(Anybody(vfs));
     builder.set_config(Arc::new(Settings::new(config)));
     if let Some(domain) = options.domain {
-        let host = SingleDomain::new(&domain);
+        let host = Domain::new(&domain);
         builder.set_host(host.map_err(|_| bad("the domain is not a domain's name"))?);
     }
     Ok(Requests::new(builder.build()))
