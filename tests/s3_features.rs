@@ -89,3 +89,14 @@ fn a_domain_gives_buckets_hosts_of_their_own() {
     }
     status(&ask("other.s3.example.com", "GET", "/d/k", b""), 404);
 }
+
+/// An empty delimiter is none: no upload was shown with one.
+#[test]
+fn uploads_are_listed_with_an_empty_delimiter() {
+    let world = World::new("delimiter");
+    status(&world.s3.send("POST", "/views/d/u", &[("uploads", "")], &[], b""), 200);
+    let list = |query: &[(&str, &str)]| world.s3.send("GET", "/views", query, &[], b"");
+    assert_eq!(list(&[("uploads", ""), ("delimiter", "")]).all("Key"), ["d/u"]);
+    let rolled = list(&[("uploads", ""), ("delimiter", "/")]);
+    assert!(rolled.all("Key").is_empty() && rolled.text().contains("<Prefix>d/</Prefix>"));
+}

@@ -31,7 +31,7 @@ pub(super) fn check_encoding(encoding: Option<&EncodingType>) -> S3Result<()> {
 }
 
 /// What is there but empty says nothing.
-fn given(text: Option<&String>) -> Option<&String> {
+pub(super) fn given(text: Option<&String>) -> Option<&String> {
     text.filter(|text| !text.is_empty())
 }
 

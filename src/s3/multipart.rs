@@ -8,7 +8,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::acl::named_list;
 use super::error::refuse;
-use super::listing::{check_encoding, limit};
+use super::listing::{check_encoding, given, limit};
 use super::objects::{checksum_type, kept_headers, named_checksums, set_checksums};
 use super::service::Door;
 use super::words::{self, check_absent, check_class, encoded, owner, size, time};
@@ -247,8 +247,9 @@ impl Door {
             words::check_repeatable(text, encoding.as_ref())?;
         }
         let is_shown = |name: &str| encoding.is_some() || fits_xml(name);
-        let delimiter = input.delimiter.as_deref();
-        let page = Page::of(asked, (&prefix, delimiter), is_shown, |after, limit| {
+        let delimiter = given(input.delimiter.as_ref());
+        let rolled = (prefix.as_str(), delimiter.map(String::as_str));
+        let page = Page::of(asked, rolled, is_shown, |after, limit| {
             let (key, id) = after.unwrap_or((&marker, &id_marker));
             let bucket = words::bucket(&input.bucket)?;
             let found = self.vfs.list_uploads(&who, &bucket, &prefix, (key, id), limit);
@@ -266,7 +267,7 @@ impl Door {
             next_key_marker: page.next.as_ref().map(|(key, _)| text(key)),
             next_upload_id_marker: page.next.as_ref().map(|(_, id)| id.clone()),
             common_prefixes: Some(page.prefixes.iter().map(prefix_of).collect()),
-            delimiter: input.delimiter.as_ref().map(text),
+            delimiter: delimiter.map(text),
             uploads: Some(
                 page.uploads.into_iter().map(|upload| shown_upload(upload, text)).collect(),
             ),
