@@ -100,3 +100,23 @@ fn uploads_are_listed_with_an_empty_delimiter() {
     let rolled = list(&[("uploads", ""), ("delimiter", "/")]);
     assert!(rolled.all("Key").is_empty() && rolled.text().contains("<Prefix>d/</Prefix>"));
 }
+
+/// An object that was put whole is its own first part.
+#[test]
+fn the_only_part_is_the_object() {
+    let world = World::new("onepart");
+    status(&world.send("PUT", "k", &[("x-amz-checksum-crc32", "NhCmhg==")], b"hello"), 200);
+    for method in ["GET", "HEAD"] {
+        let ask = |number: &str| {
+            let headers = [("x-amz-checksum-mode", "ENABLED")];
+            world.s3.send(method, "/views/k", &[("partNumber", number)], &headers, b"")
+        };
+        let one = ask("1");
+        status(&one, 206);
+        assert_eq!(one.header("content-range"), Some("bytes 0-4/5"));
+        assert_eq!(one.header("content-length"), Some("5"));
+        assert_eq!(one.header("x-amz-checksum-crc32"), Some("NhCmhg=="));
+        assert_eq!(one.header("x-amz-mp-parts-count"), None);
+        status(&ask("2"), 416);
+    }
+}

@@ -14,6 +14,7 @@ mod ignored;
 mod listing;
 mod multipart;
 mod objects;
+mod part;
 mod rename;
 mod requests;
 mod server;
