@@ -120,3 +120,26 @@ fn the_only_part_is_the_object() {
         status(&ask("2"), 416);
     }
 }
+
+/// A download that goes on takes the rest of the version it began with, or all of another one.
+#[test]
+fn a_range_of_another_version_is_not_sent() {
+    let world = World::new("ifrange");
+    status(&world.put("k", b"0123456789"), 200);
+    let head = world.head("k");
+    let (etag, date) = (head.header("etag").unwrap(), head.header("last-modified").unwrap());
+    for method in ["GET", "HEAD"] {
+        let ask = |version: &str| {
+            let answer =
+                world.send(method, "k", &[("range", "bytes=8-"), ("if-range", version)], b"");
+            (answer.status, answer.header("content-length").unwrap().to_owned())
+        };
+        for same in [etag, date] {
+            assert_eq!(ask(same), (206, "2".into()), "{same}");
+        }
+        let weak = format!("W/{etag}");
+        for other in ["\"another\"", weak.as_str(), "Thu, 01 Jan 1970 00:00:00 GMT"] {
+            assert_eq!(ask(other), (200, "10".into()), "{other}");
+        }
+    }
+}

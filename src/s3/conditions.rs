@@ -2,8 +2,9 @@
 
 use std::time::UNIX_EPOCH;
 
-use http::StatusCode;
-use s3s::dto::{ETag, ETagCondition, Timestamp as S3Time};
+use http::header::IF_RANGE;
+use http::{HeaderMap, StatusCode};
+use s3s::dto::{ETag, ETagCondition, Timestamp as S3Time, TimestampFormat};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::words;
@@ -27,10 +28,25 @@ fn names(condition: &ETagCondition, etag: &str) -> bool {
     condition.as_etag().is_none_or(among)
 }
 
-/// Whole seconds: what a date in a header can say.
-fn is_after(modified: Timestamp, date: &S3Time) -> bool {
+/// In whole seconds: what a date in a header can say.
+fn told(modified: Timestamp) -> S3Time {
     let seconds = Timestamp { nanos: 0, ..modified }.to_system_time();
-    S3Time::from(seconds.max(UNIX_EPOCH)) > *date
+    S3Time::from(seconds.max(UNIX_EPOCH))
+}
+
+fn is_after(modified: Timestamp, date: &S3Time) -> bool {
+    told(modified) > *date
+}
+
+/// Whether a range may be sent: `If-Range` names the version a client has the rest of, by its date or
+/// by its tag, which has to be a strong one; RFC 9110 section 13.1.5.
+pub(super) fn allow_range(headers: &HeaderMap, info: &ObjectInfo) -> bool {
+    let Some(value) = headers.get(IF_RANGE) else { return true };
+    let Ok(text) = value.to_str() else { return false };
+    match S3Time::parse(TimestampFormat::HttpDate, text) {
+        Ok(date) => told(info.modified) == date,
+        Err(_) => text.trim() == format!("\"{}\"", info.etag),
+    }
 }
 
 impl Conditions {
@@ -165,6 +181,18 @@ mod tests {
         let source = Conditions { none_matches: tag("x"), ..none() };
         let error = source.check_source(&info()).unwrap_err();
         assert_eq!(error.code(), &S3ErrorCode::PreconditionFailed);
+    }
+
+    #[test]
+    fn a_range_of_another_version_is_not_sent() {
+        let allowed = |value: &str| {
+            allow_range(&HeaderMap::from_iter([(IF_RANGE, value.parse().unwrap())]), &info())
+        };
+        assert!(allow_range(&HeaderMap::new(), &info()));
+        assert!(allowed("\"x\"") && allowed("Thu, 01 Jan 1970 00:16:40 GMT"));
+        for other in ["\"y\"", "W/\"x\"", "x", "Thu, 01 Jan 1970 00:16:41 GMT"] {
+            assert!(!allowed(other), "{other}");
+        }
     }
 
     #[test]

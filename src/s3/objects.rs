@@ -189,7 +189,9 @@ impl Door {
             unmodified_since: input.if_unmodified_since,
         };
         conditions.check(&reader.info)?;
-        let part = Part::of(&reader.info, input.range.as_ref(), input.part_number)?;
+        let allowed = conditions::allow_range(&request.headers, &reader.info);
+        let range = input.range.as_ref().filter(|_| allowed);
+        let part = Part::of(&reader.info, range, input.part_number)?;
         let mut output = GetObjectOutput::default();
         describe!(output, &reader.info, &input.key, &part, input.checksum_mode.is_some());
         let replace = |ours: &mut Option<String>, asked: Option<String>| {
@@ -227,7 +229,9 @@ impl Door {
             unmodified_since: input.if_unmodified_since,
         };
         conditions.check(&info)?;
-        let part = Part::of(&info, input.range.as_ref(), input.part_number)?;
+        let allowed = conditions::allow_range(&request.headers, &info);
+        let range = input.range.as_ref().filter(|_| allowed);
+        let part = Part::of(&info, range, input.part_number)?;
         let mut output = HeadObjectOutput::default();
         describe!(output, &info, &input.key, &part, input.checksum_mode.is_some());
         Ok(self.with_durability(partial(output, &part), &info))
