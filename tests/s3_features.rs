@@ -143,3 +143,21 @@ fn a_range_of_another_version_is_not_sent() {
         }
     }
 }
+
+/// Whoever asks for too much is told how much there is.
+#[test]
+fn a_range_behind_the_end_tells_the_size() {
+    let world = World::new("size");
+    status(&world.put("k", b"0123456789"), 200);
+    let range = [("range", "bytes=10-20")];
+    for answer in [world.send("GET", "k", &range, b""), world.send("HEAD", "k", &range, b"")] {
+        status(&answer, 416);
+        assert_eq!(answer.header("content-range"), Some("bytes */10"));
+    }
+    let answer = world.send("GET", "k", &range, b"");
+    refused(&answer, 416, "InvalidRange");
+    assert_eq!(answer.header("content-type"), Some("application/xml"));
+    assert_eq!(answer.all("ActualObjectSize"), ["10"]);
+    assert_eq!(answer.all("RangeRequested"), ["bytes=10-20"]);
+    assert_eq!(answer.all("RequestId").len(), 1);
+}

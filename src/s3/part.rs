@@ -1,12 +1,16 @@
 //! The bytes of an object that a read asks for: all, a range, or a part by its number.
 
-use http::StatusCode;
+use http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::dto::Range;
 use s3s::{S3Error, S3ErrorCode, S3Response, S3Result, s3_error};
 
 use super::attributes::part_sum;
 use crate::types::ByteRange;
 use crate::vfs::ObjectInfo;
+
+/// Begins the `Content-Range` that has nothing but the size.
+pub(super) const WHOLE: &str = "bytes */";
 
 /// The bytes a request asks for.
 pub(super) struct Part {
@@ -25,10 +29,10 @@ impl Part {
                 Ok(Self { range, is_partial: false, number: None, parts: None })
             }
             (Some(range), None) => {
-                let bytes = range.check(info.size).map_err(|_| s3_error!(InvalidRange))?;
+                let bytes = range.check(info.size).map_err(|_| unsatisfiable(info.size))?;
                 // The last bytes of nothing: s3s takes them for all of it.
                 if bytes.is_empty() {
-                    return Err(s3_error!(InvalidRange));
+                    return Err(unsatisfiable(info.size));
                 }
                 let range = ByteRange::between(bytes.start, bytes.end);
                 Ok(Self { range, is_partial: true, number: None, parts: None })
@@ -83,6 +87,19 @@ impl Part {
         let shown = self.is_partial && !self.range.is_empty();
         shown.then(|| format!("bytes {start}-{}/{size}", end - 1))
     }
+}
+
+/// RFC 9110 section 15.5.17: the answer says how large the object is. Its headers stand in for those
+/// s3s would give it.
+fn unsatisfiable(size: u64) -> S3Error {
+    let mut error = s3_error!(InvalidRange);
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    if let Ok(value) = HeaderValue::from_str(&format!("{WHOLE}{size}")) {
+        headers.insert(CONTENT_RANGE, value);
+    }
+    error.set_headers(headers);
+    error
 }
 
 pub(super) fn partial<T>(output: T, part: &Part) -> S3Response<T> {

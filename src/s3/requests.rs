@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, RANGE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use s3s::StdError;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::forms;
 use super::ignored::drop_unreadable;
+use super::part::WHOLE;
 use crate::web::{RequestId, Service};
 
 /// How long a client may send nothing within a body.
@@ -69,10 +70,11 @@ impl Requests {
         let method = request.method().clone();
         let closes = is_answered_early(&request);
         if forms::is_of_any_length(&request) {
-            return named(length_required(), id);
+            return named(length_required(), id, None);
         }
         let current = Current { id, is_form: forms::is_signed_within(&request) };
         drop_unreadable(&mut request);
+        let range = request.headers().get(RANGE).cloned();
         let fell_silent = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| body_of(body, &fell_silent));
         let answered = CURRENT.scope(current, self.service.call(request)).await;
@@ -87,7 +89,7 @@ impl Requests {
         if closes {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        named(answer, id)
+        named(answer, id, range.as_ref())
     }
 }
 
@@ -145,9 +147,10 @@ fn refusal(code: StatusCode, word: &str, message: &str) -> Answer {
 }
 
 /// An answer that names its request.
-fn named(mut answer: Answer, id: RequestId) -> Answer {
+fn named(mut answer: Answer, id: RequestId, range: Option<&HeaderValue>) -> Answer {
     if answer.status().is_client_error() || answer.status().is_server_error() {
-        answer = with_id(answer, id);
+        let missed = range.and_then(|range| missed(&answer, range)).unwrap_or_default();
+        answer = with_details(answer, &format!("{missed}<RequestId>{id}</RequestId>"));
     }
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         answer.headers_mut().insert(ID_HEADER, value);
@@ -155,16 +158,23 @@ fn named(mut answer: Answer, id: RequestId) -> Answer {
     answer
 }
 
-/// An error whose document names the request.
-fn with_id(answer: Answer, id: RequestId) -> Answer {
+/// What an error says of a range that the object does not have.
+fn missed(answer: &Answer, range: &HeaderValue) -> Option<String> {
+    let size = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix(WHOLE)?;
+    let range = range.to_str().ok().filter(|text| !text.contains(['<', '>', '&']))?;
+    let range = format!("<RangeRequested>{range}</RangeRequested>");
+    Some(format!("{range}<ActualObjectSize>{size}</ActualObjectSize>"))
+}
+
+/// An error whose document has more elements at its end.
+fn with_details(answer: Answer, more: &str) -> Answer {
     let (mut parts, body) = answer.into_parts();
     let document = body.bytes().filter(|bytes| bytes.ends_with(XML_END));
     let body = match document {
         Some(bytes) => {
             let head = &bytes[..bytes.len() - XML_END.len()];
             parts.headers.remove(CONTENT_LENGTH);
-            let named = format!("<RequestId>{id}</RequestId>");
-            s3s::Body::from([head, named.as_bytes(), XML_END].concat())
+            s3s::Body::from([head, more.as_bytes(), XML_END].concat())
         }
         None => body,
     };
@@ -235,11 +245,11 @@ mod tests {
     fn an_error_names_its_request() {
         let mut answer = status(StatusCode::NOT_FOUND);
         *answer.body_mut() = s3s::Body::from("<Error><Code>X</Code></Error>".to_owned());
-        let mut named = with_id(answer, RequestId(255));
+        let mut named = named(answer, RequestId(255), None);
         let bytes = named.body_mut().bytes().unwrap();
         let expected = b"<Error><Code>X</Code><RequestId>00000000000000FF</RequestId></Error>";
         assert_eq!(&bytes[..], &expected[..]);
-        let mut other = with_id(request_timeout(&Method::HEAD), RequestId(1));
+        let mut other = super::named(request_timeout(&Method::HEAD), RequestId(1), None);
         assert!(other.body_mut().bytes().is_none_or(|bytes| bytes.is_empty()));
     }
 }
