@@ -38,6 +38,15 @@ fn post(world: &World, fields: &[(String, String)], file: &str) -> Answer {
     world.s3.exchange(&[head.as_bytes(), body.as_bytes()].concat()).unwrap()
 }
 
+/// A request without a signature.
+fn bare(world: &World, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut lines = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", world.s3.address);
+    for (name, value) in headers {
+        lines.push_str(&format!("{name}: {value}\r\n"));
+    }
+    world.s3.exchange(format!("{lines}connection: close\r\n\r\n").as_bytes()).unwrap()
+}
+
 /// A form for any key, signed by a client, with fields besides.
 fn form(client: &Client, valid: i64, more: &[(&str, &str)]) -> Vec<(String, String)> {
     let condition = |(name, _): &(&str, &str)| format!("[\"starts-with\", \"${name}\", \"\"]");
@@ -160,4 +169,32 @@ fn a_range_behind_the_end_tells_the_size() {
     assert_eq!(answer.all("ActualObjectSize"), ["10"]);
     assert_eq!(answer.all("RangeRequested"), ["bytes=10-20"]);
     assert_eq!(answer.all("RequestId").len(), 1);
+}
+
+/// Whoever signs a request chooses headers of its answer; nobody else does.
+#[test]
+fn answers_have_the_headers_a_signed_request_asks_for() {
+    let world = World::new("overrides");
+    let headers = [("content-type", "image/png"), ("x-amz-acl", "public-read")];
+    status(&world.send("PUT", "k", &headers, b"x"), 200);
+    let query = [
+        ("response-cache-control", "no-store"),
+        ("response-content-disposition", "attachment; filename=\"a b\""),
+        ("response-content-encoding", "identity"),
+        ("response-content-language", "de"),
+        ("response-content-type", "text/plain"),
+        ("response-expires", "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ];
+    for method in ["GET", "HEAD"] {
+        let answer = world.s3.send(method, "/views/k", &query, &[], b"");
+        status(&answer, 200);
+        for (name, value) in query {
+            let name = name.strip_prefix("response-").unwrap();
+            assert_eq!(answer.header(name), Some(value), "{method} {name}");
+        }
+        let bad = [("response-content-type", "text\u{1}")];
+        status(&world.s3.send(method, "/views/k", &bad, &[], b""), 400);
+        status(&bare(&world, method, "/views/k", &[]), 200);
+        status(&bare(&world, method, "/views/k?response-content-type=text/html", &[]), 400);
+    }
 }

@@ -13,7 +13,7 @@ use super::service::Door;
 use super::words::{self, check_absent, check_class, check_version, size, time};
 use super::{body, tags};
 use crate::types::Right;
-use crate::vfs::{ObjectHeaders, ObjectInfo};
+use crate::vfs::{Caller, ObjectHeaders, ObjectInfo};
 
 /// Objects that one DeleteObjects may name, and how many are deleted at a time.
 const DELETED_AT_ONCE: usize = 1000;
@@ -92,6 +92,39 @@ macro_rules! describe {
             set_checksums!($output, &sums);
         }
     }};
+}
+
+/// Puts what a request wants to be told in the place of what is kept.
+macro_rules! replace_headers {
+    ($output:expr, $input:expr, $who:expr) => {{
+        let expires = $input.response_expires.as_ref().and_then(http_date);
+        let asked = [
+            (&mut $output.cache_control, $input.response_cache_control),
+            (&mut $output.content_disposition, $input.response_content_disposition),
+            (&mut $output.content_encoding, $input.response_content_encoding),
+            (&mut $output.content_language, $input.response_content_language),
+            (&mut $output.content_type, $input.response_content_type),
+            (&mut $output.expires, expires),
+        ];
+        for (kept, asked) in asked {
+            if let Some(asked) = asked {
+                *kept = Some(chosen(asked, &$who)?);
+            }
+        }
+    }};
+}
+
+/// # Errors
+/// `InvalidRequest` without a signature, by which links could make an object look like another;
+/// `InvalidArgument` for what no header can hold.
+fn chosen(asked: String, who: &Caller) -> S3Result<String> {
+    if who.is_anonymous() {
+        return Err(s3_error!(InvalidRequest, "a request without a signature chooses no headers"));
+    }
+    match HeaderValue::from_str(&asked) {
+        Ok(_) => Ok(asked),
+        Err(_) => Err(s3_error!(InvalidArgument, "a header cannot hold this")),
+    }
 }
 
 /// User metadata as headers, and how many of it have a name that no header can have: a mount may
@@ -194,19 +227,7 @@ impl Door {
         let part = Part::of(&reader.info, range, input.part_number)?;
         let mut output = GetObjectOutput::default();
         describe!(output, &reader.info, &input.key, &part, input.checksum_mode.is_some());
-        let replace = |ours: &mut Option<String>, asked: Option<String>| {
-            if asked.is_some() {
-                *ours = asked;
-            }
-        };
-        replace(&mut output.cache_control, input.response_cache_control);
-        replace(&mut output.content_disposition, input.response_content_disposition);
-        replace(&mut output.content_encoding, input.response_content_encoding);
-        replace(&mut output.content_language, input.response_content_language);
-        replace(&mut output.content_type, input.response_content_type);
-        if let Some(expires) = input.response_expires {
-            output.expires = http_date(&expires);
-        }
+        replace_headers!(output, input, who);
         let info = reader.info.clone();
         output.body = Some(body::send(reader, part.range).await?);
         Ok(self.with_durability(partial(output, &part), &info))
@@ -234,6 +255,7 @@ impl Door {
         let part = Part::of(&info, range, input.part_number)?;
         let mut output = HeadObjectOutput::default();
         describe!(output, &info, &input.key, &part, input.checksum_mode.is_some());
+        replace_headers!(output, input, who);
         Ok(self.with_durability(partial(output, &part), &info))
     }
 
