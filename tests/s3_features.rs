@@ -74,6 +74,28 @@ fn a_form_is_good_until_its_policy_ends() {
     refused(&answer, 403, "RequestTimeTooSkewed");
 }
 
+/// Whoever does not meet a policy is denied access; a policy that is none is a bad request.
+#[test]
+fn a_form_that_breaks_its_policy_is_denied() {
+    let world = World::new("policies");
+    let conditions = ["[\"starts-with\", \"$key\", \"mine/\"]", "{\"acl\":\"private\"}"];
+    let form = |key: &str, acl: &str| {
+        let mut fields = world.s3.form("views", &conditions, 60);
+        fields.extend([("key".into(), key.into()), ("acl".into(), acl.into())]);
+        post(&world, &fields, "x")
+    };
+    status(&form("mine/k", "private"), 204);
+    for (key, acl) in [("yours/k", "private"), ("mine/k", "public-read")] {
+        let answer = form(key, acl);
+        refused(&answer, 403, "AccessDenied");
+        assert!(answer.all("Message")[0].starts_with("Invalid according to Policy"));
+        assert_eq!(answer.all("RequestId").len(), 1);
+    }
+    let none = [("key", "k"), ("policy", "bm9uZQ==")];
+    let fields: Vec<_> = none.map(|(name, value)| (name.into(), value.into())).to_vec();
+    refused(&post(&world, &fields, "x"), 400, "InvalidPolicyDocument");
+}
+
 /// `s3.domain` makes hosts below it buckets, and nothing else: a proxy, a service's name or the domain itself have
 /// buckets in the path.
 #[test]

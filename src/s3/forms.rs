@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Method, Request, StatusCode};
 use s3s::config::{S3Config, S3ConfigProvider};
 
-use super::requests::is_form;
+use super::requests::{Answer, is_form, refusal};
 
 const FORM: &[u8] = b"multipart/form-data";
 /// How long before it is sent a form may have been signed, in seconds: its policy says until when it
@@ -51,6 +51,23 @@ impl S3ConfigProvider for Settings {
     fn snapshot(&self) -> Arc<S3Config> {
         Arc::clone(if is_form() { &self.of_forms } else { &self.usual })
     }
+}
+
+/// How s3s begins to tell of a condition of a policy that a form does not meet. It has one code for
+/// that and for policies that are none, and nobody else is told which it was.
+const UNMET: &[u8] = b"<Code>InvalidPolicyDocument</Code><Message>Policy condition ";
+
+/// The answer of Amazon S3 to a form that does not meet its policy.
+pub(super) fn refused_by_policy(answer: Answer) -> Answer {
+    if answer.status() != StatusCode::BAD_REQUEST {
+        return answer;
+    }
+    let document = answer.body().bytes().unwrap_or_default();
+    if !document.windows(UNMET.len()).any(|part| part == UNMET) {
+        return answer;
+    }
+    let message = "Invalid according to Policy: Policy Condition failed";
+    refusal(StatusCode::FORBIDDEN, "AccessDenied", message)
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub(super) struct Requests {
     service: S3Service,
 }
 
-type Answer = Response<s3s::Body>;
+pub(super) type Answer = Response<s3s::Body>;
 
 impl Requests {
     pub fn new(service: S3Service) -> Self {
@@ -72,6 +72,7 @@ impl Requests {
         if forms::is_of_any_length(&request) {
             return named(length_required(), id, None);
         }
+        let may_be_form = forms::may_be_form(&request);
         let current = Current { id, is_form: forms::is_signed_within(&request) };
         drop_unreadable(&mut request);
         let range = request.headers().get(RANGE).cloned();
@@ -80,6 +81,7 @@ impl Requests {
         let answered = CURRENT.scope(current, self.service.call(request)).await;
         let mut answer = match answered {
             _ if fell_silent.load(Ordering::Relaxed) => request_timeout(&method),
+            Ok(answer) if may_be_form => forms::refused_by_policy(answer),
             Ok(answer) => answer,
             Err(error) => {
                 log::error!("request {id}: {error:?}");
@@ -138,7 +140,7 @@ fn length_required() -> Answer {
     refusal(StatusCode::LENGTH_REQUIRED, "MissingContentLength", message)
 }
 
-fn refusal(code: StatusCode, word: &str, message: &str) -> Answer {
+pub(super) fn refusal(code: StatusCode, word: &str, message: &str) -> Answer {
     let mut answer = status(code);
     let text = format!("<Error><Code>{word}</Code><Message>{message}</Message></Error>");
     *answer.body_mut() = s3s::Body::from(text);
