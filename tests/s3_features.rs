@@ -220,3 +220,39 @@ fn answers_have_the_headers_a_signed_request_asks_for() {
         status(&bare(&world, method, "/views/k?response-content-type=text/html", &[]), 400);
     }
 }
+
+/// Begins an upload, stores its parts and completes it; answers what was answered then, and the parts' answers.
+fn multipart(
+    world: &World,
+    key: &str,
+    begin: &[(&str, &str)],
+    parts: &[&[u8]],
+) -> (Answer, Vec<Answer>) {
+    let path = format!("/views/{key}");
+    let begun = world.s3.send("POST", &path, &[("uploads", "")], begin, b"");
+    status(&begun, 200);
+    let id = begun.all("UploadId").remove(0);
+    let (mut list, mut stored) = (String::new(), Vec::new());
+    for (number, bytes) in (1..).zip(parts) {
+        let number = format!("{number}");
+        let query = [("partNumber", number.as_str()), ("uploadId", id.as_str())];
+        let part = world.s3.send("PUT", &path, &query, &[], bytes);
+        status(&part, 200);
+        let etag = part.header("etag").unwrap();
+        list.push_str(&format!(
+            "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
+        ));
+        stored.push(part);
+    }
+    let list = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
+    (world.s3.send("POST", &path, &[("uploadId", &id)], &[], list.as_bytes()), stored)
+}
+
+/// Some clients go on with the address that a completion answers.
+#[test]
+fn a_completion_tells_where_the_object_is() {
+    let world = World::new("location");
+    let (done, _) = multipart(&world, "d/a b", &[], &[b"part"]);
+    status(&done, 200);
+    assert_eq!(done.all("Location"), [format!("{}/views/d/a%20b", world.endpoint())]);
+}

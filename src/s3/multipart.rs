@@ -139,6 +139,7 @@ impl Door {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let who = self.caller(&request)?;
+        let place = self.place(&request);
         let input = request.input;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         let expected = named_checksums!(input);
@@ -151,11 +152,11 @@ impl Door {
             // No object has as many bytes as stand for a number below zero.
             size: input.mpu_object_size.map(|size| u64::try_from(size).unwrap_or(u64::MAX)),
         };
-        let place = (&bucket, &key, input.upload_id.as_str());
-        let completed = self.vfs.complete_upload(&who, place, &completion, condition).await;
+        let upload = (&bucket, &key, input.upload_id.as_str());
+        let completed = self.vfs.complete_upload(&who, upload, &completion, condition).await;
         let info = completed.map_err(|error| refuse(&error))?;
         let mut output = CompleteMultipartUploadOutput {
-            location: Some(format!("/{}/{}", input.bucket, input.key)),
+            location: Some(place),
             bucket: Some(input.bucket),
             key: Some(input.key),
             e_tag: Some(words::etag(&info.etag)),

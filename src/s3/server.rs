@@ -65,7 +65,9 @@ fn service(vfs: Arc<Vfs>, options: Options) -> Result<Requests> {
     config.expected_region = Some(region.map_err(|_| bad("the region is not a region's name"))?);
     config.enable_sig_v2 = options.signature_v2;
     let keys = Keys::new(Arc::clone(&vfs));
-    let door = Door { vfs: Arc::clone(&vfs), keys: keys.clone(), region: options.region };
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let (region, vfs_of_door) = (options.region, Arc::clone(&vfs));
+    let door = Door { vfs: vfs_of_door, keys: keys.clone(), region, scheme };
     let mut builder = S3ServiceBuilder::new(door);
     builder.set_auth(keys);
     builder.set_access(Anybody(vfs));

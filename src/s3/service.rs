@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::header::HOST;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
@@ -15,6 +16,8 @@ pub(super) struct Door {
     pub vfs: Arc<Vfs>,
     pub keys: Keys,
     pub region: String,
+    /// How clients reach the endpoint: `http` or `https`.
+    pub scheme: &'static str,
 }
 
 impl Door {
@@ -22,6 +25,13 @@ impl Door {
     /// `AccessDenied` for requests without a signature.
     pub fn caller<T>(&self, request: &S3Request<T>) -> S3Result<Caller> {
         self.keys.caller(request.credentials.as_ref())
+    }
+
+    /// Where a request went, in the words it came with: the path alone for one that names no host.
+    pub fn place<T>(&self, request: &S3Request<T>) -> String {
+        let host = request.headers.get(HOST).and_then(|value| value.to_str().ok());
+        let start = host.map(|host| format!("{}://{host}", self.scheme)).unwrap_or_default();
+        format!("{start}{}", request.uri.path())
     }
 }
 
