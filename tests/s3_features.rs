@@ -96,6 +96,34 @@ fn a_form_that_breaks_its_policy_is_denied() {
     refused(&post(&world, &fields, "x"), 400, "InvalidPolicyDocument");
 }
 
+/// A page goes on by what it is told of the object: tag and address, in three forms.
+#[test]
+fn a_form_is_answered_with_tag_and_address() {
+    let world = World::new("answers");
+    let form = |more: &[(&str, &str)]| {
+        let fields = [&[("key", "d/a b")], more].concat();
+        post(&world, &form(&world.s3, 60, &fields), "x")
+    };
+    let etag = "\"9dd4e461268c8034f5c8564e155c67a6\"";
+    let place = format!("{}/views/d/a%20b", world.endpoint());
+    for code in ["200", "201", "204"] {
+        let answer = form(&[("success_action_status", code)]);
+        status(&answer, code.parse().unwrap());
+        assert_eq!(answer.header("etag"), Some(etag), "{code}");
+        assert_eq!(answer.header("location"), Some(place.as_str()), "{code}");
+    }
+    let document = form(&[("success_action_status", "201")]);
+    assert_eq!(document.all("ETag"), [etag.replace('"', "&quot;")]);
+    let answer = form(&[("success_action_redirect", "http://page/done?x=1")]);
+    status(&answer, 303);
+    assert_eq!(
+        answer.header("location"),
+        Some(
+            "http://page/done?x=1&bucket=views&key=d%2Fa+b&etag=%229dd4e461268c8034f5c8564e155c67a6%22"
+        )
+    );
+}
+
 /// `s3.domain` makes hosts below it buckets, and nothing else: a proxy, a service's name or the domain itself have
 /// buckets in the path.
 #[test]

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderValue, Method, Request, StatusCode};
 use s3s::config::{S3Config, S3ConfigProvider};
+use s3s::dto::*;
+use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::requests::{Answer, is_form, refusal};
+use super::service::Door;
+use super::words::url_encoded;
 
 const FORM: &[u8] = b"multipart/form-data";
 /// How long before it is sent a form may have been signed, in seconds: its policy says until when it
@@ -50,6 +54,41 @@ impl Settings {
 impl S3ConfigProvider for Settings {
     fn snapshot(&self) -> Arc<S3Config> {
         Arc::clone(if is_form() { &self.of_forms } else { &self.usual })
+    }
+}
+
+/// Puts what a form holds by s3s' own way from a form to a PUT, which it keeps for itself.
+struct Plain(Door);
+
+#[async_trait::async_trait]
+impl S3 for Plain {
+    async fn put_object(
+        &self,
+        request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        self.0.put(request).await
+    }
+}
+
+impl Door {
+    pub(super) async fn post(
+        &self,
+        request: S3Request<PostObjectInput>,
+    ) -> S3Result<S3Response<PostObjectOutput>> {
+        let bucket = self.place(&request);
+        let place = format!("{}/{}", bucket.trim_end_matches('/'), url_encoded(&request.input.key));
+        let redirects = request.input.success_action_redirect.is_some();
+        let mut response = Plain(self.clone()).post_object(request).await?;
+        // s3s tells the tag without its quotes, in an address and in a document, and has no headers.
+        let etag = response.output.e_tag.take().map(|etag| format!("\"{}\"", etag.value()));
+        let place = Some(place).filter(|_| !redirects);
+        for (name, text) in [(ETAG, etag.as_deref()), (LOCATION, place.as_deref())] {
+            if let Some(Ok(value)) = text.map(HeaderValue::from_str) {
+                response.headers.insert(name, value);
+            }
+        }
+        response.output.e_tag = etag.map(ETag::Strong);
+        Ok(response)
     }
 }
 

@@ -86,6 +86,13 @@ impl S3 for Door {
         self.put(request).await
     }
 
+    async fn post_object(
+        &self,
+        request: S3Request<PostObjectInput>,
+    ) -> S3Result<S3Response<PostObjectOutput>> {
+        self.post(request).await
+    }
+
     async fn get_object(
         &self,
         request: S3Request<GetObjectInput>,

@@ -86,9 +86,14 @@ pub(super) fn check_repeatable(text: &str, encoding: Option<&EncodingType>) -> S
 
 /// Encodes a key for an XML answer when the client asked for it.
 pub(super) fn encoded(text: &str, encoding: Option<&EncodingType>) -> String {
-    if encoding.is_none_or(|encoding| encoding.as_str() != EncodingType::URL) {
-        return text.to_owned();
+    match encoding.is_some_and(|encoding| encoding.as_str() == EncodingType::URL) {
+        true => url_encoded(text),
+        false => text.to_owned(),
     }
+}
+
+/// As a part of an address; slashes stay.
+pub(super) fn url_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         let plain = byte.is_ascii_alphanumeric() || b"-_.~/*".contains(&byte);
