@@ -284,3 +284,20 @@ fn a_completion_tells_where_the_object_is() {
     status(&done, 200);
     assert_eq!(done.all("Location"), [format!("{}/views/d/a%20b", world.endpoint())]);
 }
+
+/// Amazon's clients name the source by its key alone.
+#[test]
+fn an_object_is_renamed_by_its_key() {
+    let world = World::new("sources");
+    status(&world.put("dir/a b", b"moved"), 200);
+    let rename = |from: &str, to: &str| {
+        let source = [("x-amz-rename-source", from)];
+        world.s3.send("PUT", &format!("/views/{to}"), &[("renameObject", "")], &source, b"")
+    };
+    status(&rename("dir/a%20b", "dir/c"), 200);
+    status(&rename("/views/dir/c", "views/d"), 200);
+    status(&rename("views/d", "e"), 200);
+    assert_eq!(world.get("e").body, b"moved");
+    refused(&rename("/other/e", "f"), 400, "InvalidArgument");
+    refused(&rename("none", "f"), 404, "NoSuchKey");
+}

@@ -71,13 +71,12 @@ impl Door {
     }
 }
 
-/// The key in `/BUCKET/KEY`, percent-encoded.
+/// The key of the source, percent-encoded: as it is, as Amazon's clients send it, or in `/BUCKET/KEY`.
 fn source(text: &str, bucket: &str) -> S3Result<String> {
-    let invalid = || s3_error!(InvalidArgument, "the source is /BUCKET/KEY in the same bucket");
-    let decoded = words::percent_decoded(text).ok_or_else(invalid)?;
-    let path = decoded.strip_prefix('/').unwrap_or(&decoded);
-    let (named, key) = path.split_once('/').ok_or_else(invalid)?;
-    if named == bucket { Ok(key.to_owned()) } else { Err(invalid()) }
+    let decoded = words::percent_decoded(text);
+    let key = decoded.ok_or_else(|| s3_error!(InvalidArgument, "the source's encoding"))?;
+    let below = key.strip_prefix('/').and_then(|path| path.strip_prefix(bucket)?.strip_prefix('/'));
+    Ok(below.map(str::to_owned).unwrap_or(key))
 }
 
 #[cfg(test)]
@@ -86,10 +85,17 @@ mod tests {
 
     #[test]
     fn a_source_is_a_key_of_the_same_bucket() {
-        assert_eq!(source("/b-1/a%20b/c+d", "b-1").unwrap(), "a b/c+d");
-        assert_eq!(source("b-1/k", "b-1").unwrap(), "k");
-        for bad in ["/other/k", "/b-1", "k", "/b-1/%zz", ""] {
-            assert!(source(bad, "b-1").is_err(), "{bad}");
+        for (text, key) in [
+            ("/b-1/a%20b/c+d", "a b/c+d"),
+            ("dir/file", "dir/file"),
+            ("b-1/k", "b-1/k"),
+            ("k", "k"),
+            // No key begins with a slash.
+            ("/other/k", "/other/k"),
+            ("/b-1", "/b-1"),
+        ] {
+            assert_eq!(source(text, "b-1").unwrap(), key);
         }
+        assert!(source("/b-1/%zz", "b-1").is_err());
     }
 }
