@@ -301,3 +301,29 @@ fn an_object_is_renamed_by_its_key() {
     refused(&rename("/other/e", "f"), 400, "InvalidArgument");
     refused(&rename("none", "f"), 404, "NoSuchKey");
 }
+
+/// What is not there is refused by all that make an object, not taken and forgotten.
+#[test]
+fn locks_and_keys_of_encryption_are_refused() {
+    let world = World::new("demands");
+    status(&world.put("k", b"x"), 200);
+    let copy = ("x-amz-copy-source", "/views/k");
+    for demand in [
+        ("x-amz-object-lock-mode", "GOVERNANCE"),
+        ("x-amz-object-lock-legal-hold", "ON"),
+        ("x-amz-object-lock-retain-until-date", "2030-01-01T00:00:00Z"),
+        ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+        ("x-amz-storage-class", "GLACIER"),
+    ] {
+        let begun = world.s3.send("POST", "/views/new", &[("uploads", "")], &[demand], b"");
+        for answer in [
+            world.send("PUT", "new", &[demand], b"x"),
+            world.send("PUT", "new", &[copy, demand], b""),
+            begun,
+        ] {
+            refused(&answer, 501, "NotImplemented");
+        }
+    }
+    assert_eq!(world.keys(), ["k"]);
+}

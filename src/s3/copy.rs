@@ -9,7 +9,7 @@ use super::conditions::{self, Conditions};
 use super::error::refuse;
 use super::objects::{checksum_type, kept_headers, set_checksums};
 use super::service::Door;
-use super::words::{self, check_absent, check_class, check_version, time};
+use super::words::{self, check_demands, check_version, time};
 use crate::types::ByteRange;
 use crate::vfs::{Caller, ObjectReader, Uploaded};
 
@@ -40,9 +40,7 @@ impl Door {
     ) -> S3Result<S3Response<CopyObjectOutput>> {
         let who = self.caller(&request)?;
         let input = request.input;
-        check_class(input.storage_class.as_ref().map(StorageClass::as_str))?;
-        check_absent(input.server_side_encryption.is_some(), "encryption by the server")?;
-        check_absent(input.sse_customer_key.is_some(), "encryption by the server")?;
+        check_demands!(input);
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         let reader = self
             .source(&who, &input.copy_source, input.expected_source_bucket_owner.as_deref())

@@ -11,7 +11,7 @@ use super::error::refuse;
 use super::listing::{check_encoding, given, limit};
 use super::objects::{checksum_type, kept_headers, named_checksums, set_checksums};
 use super::service::Door;
-use super::words::{self, check_absent, check_class, encoded, owner, size, time};
+use super::words::{self, check_absent, check_demands, encoded, owner, size, time};
 use super::{body, conditions};
 use crate::types::{ChecksumKind, ObjectKey as Key};
 use crate::vfs::{Caller, Completion, NamedPart, NewUpload, UploadInfo, fits_xml};
@@ -61,10 +61,7 @@ impl Door {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let who = self.caller(&request)?;
         let input = request.input;
-        check_class(input.storage_class.as_ref().map(StorageClass::as_str))?;
-        let encrypted = input.server_side_encryption.is_some() || input.sse_customer_key.is_some();
-        check_absent(encrypted, "encryption by the server")?;
-        check_absent(input.object_lock_mode.is_some(), "object lock")?;
+        check_demands!(input);
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         words::check_repeatable(&input.key, None)?;
         check_absent(key.is_directory(), "multipart uploads to keys that end with a slash")?;

@@ -10,7 +10,7 @@ use super::conditions::{self, Conditions};
 use super::error::refuse;
 use super::part::{Part, partial};
 use super::service::Door;
-use super::words::{self, check_absent, check_class, check_version, size, time};
+use super::words::{self, check_absent, check_demands, check_version, size, time};
 use super::{body, tags};
 use crate::types::Right;
 use crate::vfs::{Caller, ObjectHeaders, ObjectInfo};
@@ -162,13 +162,7 @@ impl Door {
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let who = self.caller(&request)?;
         let input = request.input;
-        check_class(input.storage_class.as_ref().map(StorageClass::as_str))?;
-        let encrypted = input.server_side_encryption.is_some() || input.sse_customer_key.is_some();
-        check_absent(encrypted || input.ssekms_key_id.is_some(), "encryption by the server")?;
-        let locked = input.object_lock_mode.is_some()
-            || input.object_lock_legal_hold_status.is_some()
-            || input.object_lock_retain_until_date.is_some();
-        check_absent(locked, "object lock")?;
+        check_demands!(input);
         check_absent(input.write_offset_bytes.is_some(), "appending")?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         self.vfs.require(&who, &bucket, Right::Write).map_err(|error| refuse(&error))?;

@@ -75,6 +75,26 @@ pub(super) fn check_class(class: Option<&str>) -> S3Result<()> {
     }
 }
 
+/// What a request wants of the object it makes, and would not get.
+///
+/// # Errors
+/// `NotImplemented`.
+macro_rules! check_demands {
+    ($input:expr) => {{
+        words::check_class($input.storage_class.as_ref().map(StorageClass::as_str))?;
+        let encrypted = $input.server_side_encryption.is_some()
+            || $input.sse_customer_algorithm.is_some()
+            || $input.sse_customer_key.is_some()
+            || $input.ssekms_key_id.is_some();
+        words::check_absent(encrypted, "encryption by the server")?;
+        let locked = $input.object_lock_mode.is_some()
+            || $input.object_lock_legal_hold_status.is_some()
+            || $input.object_lock_retain_until_date.is_some();
+        words::check_absent(locked, "object lock")?;
+    }};
+}
+pub(super) use check_demands;
+
 /// # Errors
 /// `InvalidArgument` for a text that an XML answer could not repeat.
 pub(super) fn check_repeatable(text: &str, encoding: Option<&EncodingType>) -> S3Result<()> {
