@@ -327,3 +327,58 @@ fn locks_and_keys_of_encryption_are_refused() {
     }
     assert_eq!(world.keys(), ["k"]);
 }
+
+/// A copy takes over what its directives say; one onto itself has to change something.
+#[test]
+fn a_copy_takes_over_what_its_directives_say() {
+    let world = World::new("copies");
+    let kept = [
+        ("cache-control", "no-store"),
+        ("content-type", "image/png"),
+        ("x-amz-meta-one", "1"),
+        ("x-amz-tagging", "colour=blue"),
+        ("x-amz-website-redirect-location", "/old"),
+    ];
+    status(&world.send("PUT", "k", &kept, b"x"), 200);
+    let copy = |to: &str, more: &[(&str, &str)]| {
+        let headers = [&[("x-amz-copy-source", "/views/k")], more].concat();
+        let answer = world.send("PUT", to, &headers, b"");
+        if answer.status == 200 {
+            assert!(answer.all("ETag")[0].contains("9dd4e461268c8034f5c8564e155c67a6"));
+        }
+        answer
+    };
+    let told = |key: &str| {
+        let head = world.head(key);
+        let text = |name| head.header(name).unwrap_or("").to_owned();
+        let tags = world.s3.send("GET", &format!("/views/{key}"), &[("tagging", "")], &[], b"");
+        [
+            text("cache-control"),
+            text("content-type"),
+            text("x-amz-meta-one"),
+            tags.all("Value").concat(),
+        ]
+    };
+    let new =
+        [("content-type", "text/plain"), ("x-amz-meta-one", "2"), ("x-amz-tagging", "colour=red")];
+    let directed = |directives: &[(&'static str, &'static str)]| [&new[..], directives].concat();
+    let meta = ("x-amz-metadata-directive", "REPLACE");
+    let tags = ("x-amz-tagging-directive", "REPLACE");
+    status(&copy("same", &new), 200);
+    assert_eq!(told("same"), ["no-store", "image/png", "1", "blue"]);
+    status(&copy("meta", &directed(&[meta])), 200);
+    assert_eq!(told("meta"), ["", "text/plain", "2", "blue"]);
+    status(&copy("tags", &directed(&[tags])), 200);
+    assert_eq!(told("tags"), ["no-store", "image/png", "1", "red"]);
+    status(&copy("both", &directed(&[meta, tags])), 200);
+    assert_eq!(told("both"), ["", "text/plain", "2", "red"]);
+
+    refused(&copy("k", &[]), 400, "InvalidRequest");
+    let redirect =
+        |key: &str| world.head(key).header("x-amz-website-redirect-location").map(str::to_owned);
+    assert_eq!((redirect("k").as_deref(), redirect("same")), (Some("/old"), None));
+    status(&copy("k", &[("x-amz-website-redirect-location", "/new")]), 200);
+    assert_eq!(redirect("k").as_deref(), Some("/new"));
+    status(&copy("k", &[("x-amz-storage-class", "STANDARD")]), 200);
+    assert_eq!(told("k"), ["no-store", "image/png", "1", "blue"]);
+}

@@ -15,6 +15,7 @@ use crate::vfs::{Caller, ObjectReader, Uploaded};
 
 /// Bytes of a part that are copied at once.
 const COPIED_AT_ONCE: u64 = 1 << 20;
+const REDIRECT: &str = "website-redirect-location";
 
 impl Door {
     async fn source(
@@ -64,22 +65,26 @@ impl Door {
                 ("content-language", input.content_language),
                 ("content-type", input.content_type),
                 ("expires", input.expires),
-                ("website-redirect-location", input.website_redirect_location),
+                (REDIRECT, input.website_redirect_location),
             ],
             input.metadata,
             input.tagging.as_deref(),
         )?;
+        let (redirect, class) = (given.standard.get(REDIRECT).cloned(), input.storage_class);
+        let changes = new_meta || new_tags || redirect.is_some() || class.is_some();
         let onto_itself = matches!(&input.copy_source, CopySource::Bucket { bucket: from, key: name, .. }
             if **from == *input.bucket && **name == *input.key);
-        if onto_itself && !new_meta && !new_tags {
+        if onto_itself && !changes {
             return Err(s3_error!(
                 InvalidRequest,
                 "a copy of an object to itself must change its metadata"
             ));
         }
         let mut headers = reader.info.headers.clone();
-        // Access lists are not copied.
+        // Access lists and redirects are not copied.
         headers.acl = acl;
+        headers.standard.remove(REDIRECT);
+        headers.standard.extend(redirect.map(|place| (REDIRECT.to_owned(), place)));
         if new_meta {
             (headers.standard, headers.meta) = (given.standard, given.meta);
         }
