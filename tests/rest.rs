@@ -566,3 +566,17 @@ fn the_document_describes_what_is_there() {
     }
     assert_eq!(operations, 22);
 }
+
+/// A mount makes longer paths than S3 has keys: they can be read and removed, and none is made here.
+#[test]
+fn long_keys_are_removed_and_not_made() {
+    let world = World::serving("long");
+    let dir = "d/".repeat(520);
+    fs::create_dir_all(world.file(&format!("bucket/{dir}"))).unwrap();
+    fs::write(world.file(&format!("bucket/{dir}k")), b"by mount").unwrap();
+    let (object, upload) = (format!("/objects/bucket/{dir}k"), format!("/uploads/bucket/{dir}k"));
+    assert_eq!(world.ask("GET", &object).body, b"by mount");
+    assert_eq!(refused(&world.send("PUT", &object, &[], b"x")), (400, "name_too_long".into()));
+    assert_eq!(refused(&world.ask("POST", &upload)), (400, "name_too_long".into()));
+    assert_eq!(world.ask("DELETE", &object).status, 204);
+}

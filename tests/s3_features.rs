@@ -124,6 +124,18 @@ fn a_form_is_answered_with_tag_and_address() {
     );
 }
 
+/// No way to make an object takes a key that the others refuse.
+#[test]
+fn keys_have_one_length_in_forms_too() {
+    let world = World::new("lengths");
+    let (longest, long) = ("d/".repeat(511) + "kk", "d/".repeat(511) + "kkk");
+    let form = |key: &str| post(&world, &form(&world.s3, 60, &[("key", key)]), "x");
+    status(&form(&longest), 204);
+    status(&world.delete(&longest), 204);
+    refused(&form(&long), 400, "KeyTooLongError");
+    assert!(world.keys().is_empty());
+}
+
 /// `s3.domain` makes hosts below it buckets, and nothing else: a proxy, a service's name or the domain itself have
 /// buckets in the path.
 #[test]

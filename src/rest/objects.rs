@@ -16,7 +16,7 @@ use super::range::{self, Part};
 use super::request::Place;
 use super::{body, headers};
 use crate::error::Error;
-use crate::types::{ByteRange, Right};
+use crate::types::ByteRange;
 use crate::vfs::ObjectInfo;
 
 /// An object that was stored.
@@ -73,13 +73,13 @@ impl Stored {
 )]
 pub(super) async fn put(who: Who, place: Place, request: Request) -> Answer {
     let vfs = &who.serving.served.vfs;
-    let (asked, body) = (request.headers(), &place);
+    let asked = request.headers();
     let condition = conditions::of_write(asked)?;
     let (kept, md5) = (headers::kept(asked)?, body::expected_md5(asked)?);
-    vfs.require(&who.caller, &body.bucket, Right::Write)?;
+    let target = (&place.bucket, &place.key);
+    vfs.require_put(&who.caller, target)?;
     let writer = vfs.upload(&place.bucket, &[]);
     let uploaded = body::receive(writer, request.into_body(), md5).await?;
-    let target = (&place.bucket, &place.key);
     let info = vfs.put_object(&who.caller, target, uploaded, &kept, condition).await?;
     Ok(Stored::answer(&place, &info).into_response())
 }

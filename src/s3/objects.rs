@@ -165,7 +165,7 @@ impl Door {
         check_demands!(input);
         check_absent(input.write_offset_bytes.is_some(), "appending")?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
-        self.vfs.require(&who, &bucket, Right::Write).map_err(|error| refuse(&error))?;
+        self.vfs.require_put(&who, (&bucket, &key)).map_err(|error| refuse(&error))?;
         let condition =
             conditions::of_write(input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let mut expected = body::Expected::from_headers(&request.headers)?;

@@ -1,5 +1,6 @@
 //! Keys of objects, and the paths they stand for.
 
+use super::limits::KEY_MAX;
 use super::{FileName, NameError};
 
 /// A key that has a place in the tree: names joined by single slashes, one more at the end for a
@@ -19,6 +20,12 @@ impl ObjectKey {
         let names: Result<_, _> =
             bare.split('/').map(|name| FileName::new(name.as_bytes())).collect();
         Ok(Self { text: text.to_owned(), names: names? })
+    }
+
+    /// # Errors
+    /// [`NameError::TooLong`] for a key that no object may be made with.
+    pub fn check_length(&self) -> Result<(), NameError> {
+        if self.text.len() > KEY_MAX { Err(NameError::TooLong) } else { Ok(()) }
     }
 
     pub fn as_str(&self) -> &str {
@@ -48,6 +55,9 @@ mod tests {
         assert_eq!(ObjectKey::new(&"x".repeat(256)), Err(NameError::TooLong));
         let key = ObjectKey::new("a b/ü/").unwrap();
         assert!(key.is_directory() && key.names().len() == 2 && key.as_str() == "a b/ü/");
+        assert!(ObjectKey::new(&"a/".repeat(512)).unwrap().check_length().is_ok());
+        let long = ObjectKey::new(&format!("{}b", "a/".repeat(512))).unwrap();
+        assert_eq!(long.check_length(), Err(NameError::TooLong));
         assert!(!ObjectKey::new("...").unwrap().is_directory());
     }
 }

@@ -2,6 +2,9 @@
 
 /// Bytes of a file name; NAME_MAX of limits.h.
 pub const NAME_MAX: usize = 255;
+/// Bytes of the key that an object is made with; Amazon S3 User Guide, "Naming Amazon S3 objects". A
+/// mount may make longer paths.
+pub const KEY_MAX: usize = 1024;
 /// Bytes of a symbolic link's target and of a path; PATH_MAX of limits.h, its NUL not counted.
 pub const SYMLINK_MAX: usize = 4095;
 /// Hard links to one file, as on ext4.

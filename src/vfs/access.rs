@@ -5,7 +5,7 @@ use super::Vfs;
 use super::words::Caller;
 use crate::error::{Error, Result};
 use crate::meta::{AccessKey, Bucket, KeyRole, KeyState};
-use crate::types::{AclPermission, BucketName, Ino, KeyId, Right};
+use crate::types::{AclPermission, BucketName, Ino, KeyId, ObjectKey, Right};
 
 /// Whose request it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,19 @@ impl Vfs {
     /// [`Error::NoBucket`], [`Error::AccessDenied`].
     pub fn require(&self, who: &Caller, bucket: &BucketName, right: Right) -> Result<()> {
         self.bucket_ino(who, bucket, right).map(|_| ())
+    }
+
+    /// Whether `who` may make an object with a key: asked as [`Self::require`].
+    ///
+    /// # Errors
+    /// As [`Self::require`]; [`Error::NameTooLong`].
+    pub fn require_put(
+        &self,
+        who: &Caller,
+        (bucket, key): (&BucketName, &ObjectKey),
+    ) -> Result<()> {
+        key.check_length()?;
+        self.require(who, bucket, Right::Write)
     }
 
     /// Whether `who` may look at the metrics and the state of the cluster.

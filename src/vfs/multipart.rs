@@ -88,7 +88,7 @@ impl Vfs {
     /// Begins an upload; returns its id.
     ///
     /// # Errors
-    /// [`Error::NoBucket`], [`Error::AttributeTooLarge`], [`Error::NoSpace`].
+    /// [`Error::NoBucket`], [`Error::AttributeTooLarge`], [`Error::NameTooLong`], [`Error::NoSpace`].
     pub async fn create_upload(
         &self,
         who: &Caller,
@@ -96,6 +96,7 @@ impl Vfs {
         key: &ObjectKey,
         new: &NewUpload,
     ) -> Result<String> {
+        key.check_length()?;
         self.reserve.check(&self.chunks)?;
         let id = self.replica.next_content();
         let bucket = self.bucket_ino(who, bucket, Right::Write)?;

@@ -16,8 +16,8 @@ impl Vfs {
     /// Keys that end with a slash move directories.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::PreconditionFailed`], [`Error::InTheWay`]; for directories
-    /// [`Error::NotEmpty`] when the new key is that of another one with entries.
+    /// [`Error::NotFound`], [`Error::PreconditionFailed`], [`Error::InTheWay`], [`Error::NameTooLong`];
+    /// for directories [`Error::NotEmpty`] when the new key is that of another one with entries.
     pub async fn rename_object(
         self: &Arc<Self>,
         who: &Caller,
@@ -28,6 +28,7 @@ impl Vfs {
         if from.is_directory() != to.is_directory() {
             return Err(Error::invalid("both keys end with a slash, or none does"));
         }
+        to.check_length()?;
         self.reserve.check(&self.chunks)?;
         let from = self.object_path(who, (bucket, from), Right::Write)?;
         let to = self.object_path(who, (bucket, to), Right::Write)?;

@@ -172,7 +172,8 @@ impl Vfs {
     /// unless it is the md5 of the bytes.
     ///
     /// # Errors
-    /// [`Error::PreconditionFailed`], [`Error::InTheWay`], [`Error::NoBucket`], …
+    /// [`Error::PreconditionFailed`], [`Error::InTheWay`], [`Error::NoBucket`],
+    /// [`Error::NameTooLong`], …
     pub async fn put_object(
         &self,
         who: &Caller,
@@ -181,6 +182,7 @@ impl Vfs {
         headers: &ObjectHeaders,
         condition: Condition,
     ) -> Result<ObjectInfo> {
+        key.check_length()?;
         let checksums = uploaded.checksums.clone();
         let sums = Sums { checksums, ..Sums::default() };
         let etag = Some(uploaded.etag());
@@ -295,6 +297,7 @@ impl Vfs {
         headers: Option<&ObjectHeaders>,
         condition: Condition,
     ) -> Result<ObjectInfo> {
+        key.check_length()?;
         let info = &source.info;
         let path = self.object_path(who, (bucket, key), Right::Write)?;
         let uploaded = self.refer(source, self.need(path.bucket)).await?;
