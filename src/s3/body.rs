@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use s3s::dto::StreamingBlob;
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
 use s3s::stream::upload_stream::UploadStreamError;
@@ -38,6 +38,8 @@ pub(super) struct Expected {
     checksums: Vec<(ChecksumKind, String)>,
     /// To be computed, with or without a value to compare with.
     pub kinds: Vec<ChecksumKind>,
+    /// Checksums that come behind the body.
+    promised: Vec<ChecksumKind>,
 }
 
 fn header_name(kind: ChecksumKind) -> String {
@@ -56,11 +58,17 @@ impl Expected {
         expected.add(text("content-md5"), sums.collect())?;
         let algorithm = text("x-amz-sdk-checksum-algorithm").or(text("x-amz-checksum-algorithm"));
         let trailers = text("x-amz-trailer").into_iter().flat_map(|names| names.split(','));
-        let trailers = trailers.filter_map(|name| name.trim().strip_prefix("x-amz-checksum-"));
-        for name in algorithm.into_iter().chain(trailers) {
-            let kind = checksum_kind(name);
-            expected.kinds.push(kind.ok_or_else(|| s3_error!(NotImplemented, "this checksum"))?);
+        let trailers = trailers.map(|name| name.trim().to_ascii_lowercase());
+        let known = |name: &str| {
+            checksum_kind(name).ok_or_else(|| s3_error!(NotImplemented, "this checksum"))
+        };
+        for name in trailers {
+            if let Some(name) = name.strip_prefix("x-amz-checksum-") {
+                expected.promised.push(known(name)?);
+            }
         }
+        expected.kinds.extend(algorithm.map(known).transpose()?);
+        expected.kinds.extend(&expected.promised);
         let known = |name: &str| KINDS.iter().any(|kind| header_name(*kind) == name);
         let unknown = headers.keys().map(http::HeaderName::as_str).find(|name| {
             let is_value = name.starts_with("x-amz-checksum-")
@@ -102,11 +110,17 @@ impl Expected {
         Ok(())
     }
 
-    fn add_trailers(&mut self, trailers: &HeaderMap) {
+    /// # Errors
+    /// `MalformedTrailerError` when one that was promised has not come.
+    fn add_trailers(&mut self, trailers: &HeaderMap) -> S3Result<()> {
         for kind in KINDS {
             let value = trailers.get(header_name(kind)).and_then(|value| value.to_str().ok());
+            if value.is_none() && self.promised.contains(&kind) {
+                return Err(missing_trailer());
+            }
             self.checksums.extend(value.map(|value| (kind, value.to_owned())));
         }
+        Ok(())
     }
 
     fn check(&self, uploaded: &Uploaded) -> S3Result<()> {
@@ -137,11 +151,19 @@ pub(super) async fn receive(
         }
     }
     let uploaded = writer.finish().await.map_err(|error| refuse(&error))?;
-    if let Some(trailers) = trailers.and_then(|trailers| trailers.take()) {
-        expected.add_trailers(&trailers);
-    }
+    let trailers = trailers.and_then(|trailers| trailers.take()).unwrap_or_default();
+    expected.add_trailers(&trailers)?;
     expected.check(&uploaded)?;
     Ok(uploaded)
+}
+
+/// Error responses of the Amazon S3 API reference.
+fn missing_trailer() -> S3Error {
+    let code = S3ErrorCode::Custom("MalformedTrailerError".into());
+    let mut error =
+        S3Error::with_message(code, "a checksum that was to follow the body is missing");
+    error.set_status_code(StatusCode::BAD_REQUEST);
+    error
 }
 
 /// A body that ended before its end.
@@ -209,10 +231,14 @@ mod tests {
         let found = expected(&[
             ("x-amz-checksum-sha1", "2jmj7l5rSw0yVb/vlWAYkK/YBwk="),
             ("x-amz-sdk-checksum-algorithm", "SHA1"),
-            ("x-amz-trailer", "x-amz-checksum-crc32"),
+            ("x-amz-trailer", "X-Amz-Checksum-CRC32"),
         ]);
-        let found = found.unwrap();
+        let mut found = found.unwrap();
         assert_eq!(found.kinds, [ChecksumKind::Crc32, ChecksumKind::Sha1]);
+        assert!(found.add_trailers(&HeaderMap::new()).is_err());
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-amz-checksum-crc32", "NhCmhg==".parse().unwrap());
+        assert!(found.add_trailers(&trailers).is_ok());
         let code =
             |headers: &[(&'static str, &str)]| expected(headers).err().unwrap().code().clone();
         assert_eq!(code(&[("content-md5", "short")]), S3ErrorCode::InvalidDigest);
