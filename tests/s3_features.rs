@@ -394,3 +394,28 @@ fn a_copy_takes_over_what_its_directives_say() {
     status(&copy("k", &[("x-amz-storage-class", "STANDARD")]), 200);
     assert_eq!(told("k"), ["no-store", "image/png", "1", "blue"]);
 }
+
+/// Of two kinds of checksums one would go unchecked by others; a part has the checksums it was stored with.
+#[test]
+fn checksums_that_are_not_there_are_not_taken() {
+    let world = World::new("sums");
+    let two = [("x-amz-checksum-crc32", "NhCmhg=="), ("x-amz-checksum-crc32c", "mnG7TA==")];
+    refused(&world.send("PUT", "k", &two, b"hello"), 400, "InvalidRequest");
+    let begun = world.s3.send("POST", "/views/k", &[("uploads", "")], &[], b"");
+    let id = begun.all("UploadId").remove(0);
+    let query = [("partNumber", "1"), ("uploadId", id.as_str())];
+    let part = world.s3.send("PUT", "/views/k", &query, &two[..1], b"hello");
+    let etag = part.header("etag").unwrap();
+    let complete = |sum: &str| {
+        let part = format!("<PartNumber>1</PartNumber><ETag>{etag}</ETag>{sum}");
+        let list =
+            format!("<CompleteMultipartUpload><Part>{part}</Part></CompleteMultipartUpload>");
+        world.s3.send("POST", "/views/k", &[("uploadId", &id)], &[], list.as_bytes())
+    };
+    for sum in
+        ["<ChecksumCRC32C>mnG7TA==</ChecksumCRC32C>", "<ChecksumCRC32>AAAAAA==</ChecksumCRC32>"]
+    {
+        refused(&complete(sum), 400, "InvalidPart");
+    }
+    status(&complete("<ChecksumCRC32>NhCmhg==</ChecksumCRC32>"), 200);
+}

@@ -105,6 +105,13 @@ impl Expected {
             self.kinds.push(kind);
             self.checksums.push((kind, value));
         }
+        if self
+            .checksums
+            .iter()
+            .any(|(kind, _)| Some(kind) != self.checksums.first().map(|sum| &sum.0))
+        {
+            return Err(s3_error!(InvalidRequest, "only one kind of checksum can be given"));
+        }
         self.kinds.sort_unstable();
         self.kinds.dedup();
         Ok(())
@@ -244,6 +251,8 @@ mod tests {
         assert_eq!(code(&[("content-md5", "short")]), S3ErrorCode::InvalidDigest);
         assert_eq!(code(&[("x-amz-checksum-crc32", "!")]), S3ErrorCode::InvalidRequest);
         assert_eq!(code(&[("x-amz-checksum-sha512", "AA==")]), S3ErrorCode::NotImplemented);
+        let two = [("x-amz-checksum-crc32", "NhCmhg=="), ("x-amz-checksum-crc32c", "mnG7TA==")];
+        assert_eq!(code(&two), S3ErrorCode::InvalidRequest);
         assert_eq!(code(&[("x-amz-sdk-checksum-algorithm", "XXH3")]), S3ErrorCode::NotImplemented);
     }
 }

@@ -322,10 +322,7 @@ impl Vfs {
             let record = view.get(&keys::part(upload.id, name.number))?.ok_or_else(missing)?;
             let part: Part = codec::decode(&record)?;
             let meant = part.etag == name.etag
-                && name.checksums.iter().all(|sum| {
-                    let same_kind = part.checksums.iter().find(|(kind, _)| *kind == sum.0);
-                    same_kind.is_none_or(|there| there == sum)
-                });
+                && name.checksums.iter().all(|sum| part.checksums.contains(sum));
             if !meant {
                 return Err(missing());
             }
