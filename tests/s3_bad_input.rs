@@ -10,6 +10,7 @@ use std::time::Duration;
 use support::http::Answer;
 use support::s3_world::{World, is_long};
 use support::wait::now;
+use support::xattr;
 
 fn refused(answer: &Answer, status: u16, code: &str) {
     assert_eq!(
@@ -55,6 +56,39 @@ fn documents_and_numbers_that_cannot_be() {
         assert!(answer.status == 400 || answer.all("Key").is_empty(), "{token}: {}", answer.text());
     }
     assert!(world.keys().is_empty());
+}
+
+/// XML holds no control characters, so that no answer can repeat one: a client's fault, and not one of the node.
+#[test]
+fn control_characters_are_refused() {
+    let world = World::new("controls");
+    for (name, value) in [("x-id", "\u{1}"), ("max-keys", "\u{1}")] {
+        let answer = world.s3.send("GET", "/views", &[(name, value)], &[], b"");
+        assert_eq!(answer.status, 400, "{name}: {}", answer.text());
+        assert_eq!(world.s3.send("HEAD", "/views", &[(name, value)], &[], b"").body, b"");
+    }
+    let answer = world.s3.send("GET", "/views", &[("max-keys", "\u{1}")], &[], b"");
+    refused(&answer, 400, "InvalidRequest");
+
+    let tagged = world.send("PUT", "k", &[("x-amz-tagging", "a=%01")], b"x");
+    refused(&tagged, 400, "InvalidTag");
+    assert_eq!(world.put("k", b"x").status, 200);
+    let tag = "<Tagging><TagSet><Tag><Key>a\u{1}</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    let tagged = world.s3.send("PUT", "/views/k", &[("tagging", "")], &[], tag.as_bytes());
+    assert_eq!(tagged.status, 400, "{}", tagged.text());
+    xattr::set(&world.file("k"), "user.s3.tag.told", b"yes", 0).unwrap();
+    xattr::set(&world.file("k"), "user.s3.tag.not", b"\x01", 0).unwrap();
+    let tags = world.s3.send("GET", "/views/k", &[("tagging", "")], &[], b"");
+    assert_eq!((tags.status, tags.all("Key")), (200, vec!["told".to_owned()]), "{}", tags.text());
+
+    for odd in ["a\u{1}", "a&#1;"] {
+        let list = format!(
+            "<Delete><Object><Key>k</Key></Object><Object><Key>{odd}</Key></Object></Delete>"
+        );
+        let answer = world.s3.send("POST", "/views", &[("delete", "")], &[], list.as_bytes());
+        refused(&answer, 400, "MalformedXML");
+        assert_eq!(world.head("k").status, 200, "{odd:?}: something was deleted");
+    }
 }
 
 #[test]

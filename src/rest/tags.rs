@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::auth::Who;
 use super::error::{Answer, Problem, Refused};
 use super::request::{Body, Place};
+use crate::vfs::fits_xml;
 
 /// The limits of S3, so that both views can show the same; "Categorizing your storage using tags"
 /// of the Amazon S3 user guide.
@@ -71,10 +72,12 @@ pub(super) async fn put(who: Who, place: Place, Body(new): Body<Tags>) -> Answer
     let fits = |(name, value): (&String, &String)| {
         (1..=NAME_MAX).contains(&name.chars().count())
             && value.chars().count() <= VALUE_MAX
-            && !name.contains('\0')
+            && fits_xml(name)
+            && fits_xml(value)
     };
     if new.tags.len() > TAGS_MAX || !new.tags.iter().all(fits) {
-        let limits = "at most 10 tags, with names of 1 to 128 and values of up to 256 characters";
+        let limits = "at most 10 tags, with names of 1 to 128 and values of up to 256 characters, \
+                      none of them a control character";
         return Err(Refused::malformed(limits));
     }
     set(&who, &place, &new.tags).await

@@ -13,7 +13,7 @@ use super::service::Door;
 use super::words::{self, check_absent, check_demands, check_version, size, time};
 use super::{body, tags};
 use crate::types::Right;
-use crate::vfs::{Caller, ObjectHeaders, ObjectInfo};
+use crate::vfs::{Caller, ObjectHeaders, ObjectInfo, fits_xml};
 
 /// Objects that one DeleteObjects may name, and how many are deleted at a time.
 const DELETED_AT_ONCE: usize = 1000;
@@ -293,6 +293,13 @@ impl Door {
         let Delete { objects, quiet } = request.input.delete;
         if objects.is_empty() || objects.len() > DELETED_AT_ONCE {
             return Err(s3_error!(MalformedXML));
+        }
+        // The answer has to name them.
+        let told = |one: &ObjectIdentifier| {
+            fits_xml(&one.key) && one.version_id.as_deref().is_none_or(fits_xml)
+        };
+        if !objects.iter().all(told) {
+            return Err(s3_error!(MalformedXML, "a control character"));
         }
         let bucket = words::bucket(&request.input.bucket)?;
         self.vfs.require(&who, &bucket, Right::Write).map_err(|error| refuse(&error))?;

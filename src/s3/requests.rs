@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, RANGE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use s3s::StdError;
 use s3s::service::S3Service;
@@ -21,6 +21,8 @@ use tokio::time::{Instant, Sleep};
 use super::forms;
 use super::ignored::drop_unreadable;
 use super::part::WHOLE;
+use super::words::query_pairs;
+use crate::vfs::fits_xml;
 use crate::web::{RequestId, Service};
 
 /// How long a client may send nothing within a body.
@@ -67,7 +69,7 @@ impl Requests {
         B::Error: Into<StdError>,
     {
         let id = request.extensions().get().copied().unwrap_or(RequestId(0));
-        let method = request.method().clone();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let closes = is_answered_early(&request);
         if forms::is_of_any_length(&request) {
             return named(length_required(), id, None);
@@ -83,6 +85,10 @@ impl Requests {
             _ if fell_silent.load(Ordering::Relaxed) => request_timeout(&method),
             Ok(answer) if may_be_form => forms::refused_by_policy(answer),
             Ok(answer) => answer,
+            Err(error) if cannot_be_repeated(&uri) => {
+                log::debug!("request {id}: {error:?}");
+                unrepeatable(&method)
+            }
             Err(error) => {
                 log::error!("request {id}: {error:?}");
                 status(StatusCode::INTERNAL_SERVER_ERROR)
@@ -125,13 +131,23 @@ fn status(status: StatusCode) -> Answer {
 
 /// Error responses of the Amazon S3 API reference: `RequestTimeout` is a 400.
 fn request_timeout(method: &Method) -> Answer {
+    bad_request(method, "RequestTimeout", "the client sent nothing for too long")
+}
+
+/// Whether a query holds what XML cannot. s3s repeats it when it refuses it, and fails at that.
+fn cannot_be_repeated(uri: &Uri) -> bool {
+    let pairs = uri.query().and_then(query_pairs).unwrap_or_default();
+    pairs.iter().any(|(name, value)| !fits_xml(name) || !fits_xml(value))
+}
+
+fn unrepeatable(method: &Method) -> Answer {
+    bad_request(method, "InvalidRequest", "a control character in the query")
+}
+
+fn bad_request(method: &Method, word: &str, message: &str) -> Answer {
     match *method == Method::HEAD {
         true => status(StatusCode::BAD_REQUEST),
-        false => refusal(
-            StatusCode::BAD_REQUEST,
-            "RequestTimeout",
-            "the client sent nothing for too long",
-        ),
+        false => refusal(StatusCode::BAD_REQUEST, word, message),
     }
 }
 

@@ -9,6 +9,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::error::refuse;
 use super::service::Door;
 use super::words::{self, check_version, query_pairs};
+use crate::vfs::fits_xml;
 
 /// Amazon S3 user guide, "Object tagging"; a bucket may have 50.
 const TAGS_MAX: usize = 10;
@@ -24,10 +25,12 @@ fn checked(pairs: Vec<(String, String)>, most: usize) -> S3Result<Tags> {
         return Err(s3_error!(InvalidTag, "too many tags"));
     }
     let fits = |(name, value): &(String, String)| {
-        (1..=NAME_MAX).contains(&name.chars().count()) && value.chars().count() <= VALUE_MAX
+        let is_text = fits_xml(name) && fits_xml(value);
+        let fits = (1..=NAME_MAX).contains(&name.chars().count());
+        is_text && fits && value.chars().count() <= VALUE_MAX
     };
     let tags: Tags = pairs.into_iter().filter(fits).collect();
-    // Too long, or the same name twice.
+    // Too long, the same name twice, or what XML cannot hold.
     if tags.len() == count { Ok(tags) } else { Err(s3_error!(InvalidTag)) }
 }
 
@@ -42,9 +45,10 @@ fn from_set(tagging: Tagging, most: usize) -> S3Result<Tags> {
     checked(tagging.tag_set.into_iter().map(pair).collect(), most)
 }
 
+/// A mount may have set what XML cannot hold: that is not told.
 fn to_set(tags: Tags) -> TagSet {
-    let tag = |(key, value)| Tag { key: Some(key), value: Some(value) };
-    tags.into_iter().map(tag).collect()
+    let told = tags.into_iter().filter(|(key, value)| fits_xml(key) && fits_xml(value));
+    told.map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect()
 }
 
 impl Door {
@@ -138,6 +142,7 @@ mod tests {
         assert_eq!(from_header(Some("a=1&b=")).unwrap().len(), 2);
         assert!(from_header(None).unwrap().is_empty());
         assert!(from_header(Some("a=1&a=2")).is_err());
+        assert!(from_header(Some("a=%01")).is_err() && from_header(Some("a%01=1")).is_err());
         assert!(from_header(Some(&format!("{}=1", "k".repeat(129)))).is_err());
         let many: Vec<String> = (0..11).map(|index| format!("k{index}=v")).collect();
         assert!(from_header(Some(&many.join("&"))).is_err());
