@@ -580,3 +580,11 @@ fn long_keys_are_removed_and_not_made() {
     assert_eq!(refused(&world.ask("POST", &upload)), (400, "name_too_long".into()));
     assert_eq!(world.ask("DELETE", &object).status, 204);
 }
+
+/// The body of a directory is small: an upload of one was begun, and refused when all its parts were there.
+#[test]
+fn uploads_to_directories_are_not_begun() {
+    let world = World::serving("directory-upload");
+    assert_eq!(refused(&world.ask("POST", "/uploads/bucket/d/")), (501, "not_supported".into()));
+    assert_eq!(world.ask("POST", "/uploads/bucket/d/k").status, 201);
+}

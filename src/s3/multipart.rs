@@ -64,7 +64,6 @@ impl Door {
         check_demands!(input);
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         words::check_repeatable(&input.key, None)?;
-        check_absent(key.is_directory(), "multipart uploads to keys that end with a slash")?;
         let algorithm = input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str);
         let kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
         let checksum = wanted(algorithm, kind)?;

@@ -88,7 +88,8 @@ impl Vfs {
     /// Begins an upload; returns its id.
     ///
     /// # Errors
-    /// [`Error::NoBucket`], [`Error::AttributeTooLarge`], [`Error::NameTooLong`], [`Error::NoSpace`].
+    /// [`Error::NoBucket`], [`Error::AttributeTooLarge`], [`Error::NameTooLong`], [`Error::NoSpace`];
+    /// [`Error::NotSupported`] for directories.
     pub async fn create_upload(
         &self,
         who: &Caller,
@@ -97,6 +98,9 @@ impl Vfs {
         new: &NewUpload,
     ) -> Result<String> {
         key.check_length()?;
+        if key.is_directory() {
+            return Err(Error::NotSupported("multipart uploads to keys that end with a slash"));
+        }
         self.reserve.check(&self.chunks)?;
         let id = self.replica.next_content();
         let bucket = self.bucket_ino(who, bucket, Right::Write)?;
