@@ -419,3 +419,17 @@ fn checksums_that_are_not_there_are_not_taken() {
     }
     status(&complete("<ChecksumCRC32>NhCmhg==</ChecksumCRC32>"), 200);
 }
+
+/// Who may list a bucket may not read what its owner has noted of it.
+#[test]
+fn tags_of_a_bucket_are_not_listed_with_it() {
+    let world = World::new("bucket-tags");
+    let tags = "<Tagging><TagSet><Tag><Key>cost</Key><Value>9</Value></Tag></TagSet></Tagging>";
+    status(&world.s3.send("PUT", "/views", &[("tagging", "")], &[], tags.as_bytes()), 200);
+    let open = [("x-amz-acl", "public-read")];
+    status(&world.s3.send("PUT", "/views", &[("acl", "")], &open, b""), 200);
+    status(&bare(&world, "GET", "/views", &[]), 200);
+    refused(&bare(&world, "GET", "/views?tagging", &[]), 403, "AccessDenied");
+    let told = world.s3.send("GET", "/views", &[("tagging", "")], &[], b"");
+    assert_eq!(told.all("Value"), ["9"]);
+}

@@ -369,16 +369,20 @@ impl Vfs {
         self.propose_durably(mutation, who).await.map(|_| ())
     }
 
-    /// The tags of a bucket.
+    /// The tags of a bucket, for who has a right in it: a list that lets others see what is in the
+    /// bucket does not show them what it is for.
     ///
     /// # Errors
-    /// [`Error::NoBucket`].
+    /// [`Error::NoBucket`], [`Error::AccessDenied`].
     pub fn bucket_tags(
         &self,
         who: &Caller,
         bucket: &BucketName,
     ) -> Result<BTreeMap<String, String>> {
-        let ino = self.bucket_ino(who, bucket, Right::Read)?;
+        let ino = self.bucket_directory(bucket)?;
+        if !self.has_right(who, ino, Right::Read)? {
+            return Err(Error::AccessDenied("only who has a right in the bucket sees its tags"));
+        }
         let inode = self.inode(ino)?;
         Ok(self.object_info(ino, &inode)?.headers.tags)
     }
