@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{Class, Error};
+use crate::web::current;
 
 /// Every answer that is not what was asked for.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,6 +34,8 @@ pub(super) struct Refused {
 
 pub(super) type Answer<T = Response> = Result<T, Refused>;
 
+/// Instead of what is wrong with the node, which may name its paths and disks.
+const INTERNAL: &str = "the node cannot do this; its log says why, by the id in X-Request-Id";
 const LOOK: &str = "Look at the bucket and the key.";
 const CHANGE: &str = "Change the request; it will never be answered otherwise.";
 const AGAIN: &str = "Try again in a moment.";
@@ -72,12 +75,17 @@ impl Refused {
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let (status, code, action) = entry(&error);
+        let id = current();
         match error.class() {
-            Class::Caller => log::debug!("REST: {code}: {error}"),
-            Class::Retry => log::warn!("REST: {code}: {error}"),
-            Class::Operator => log::error!("REST: {code}: {error}"),
+            Class::Caller => log::debug!("REST request {id}: {code}: {error}"),
+            Class::Retry => log::warn!("REST request {id}: {code}: {error}"),
+            Class::Operator => log::error!("REST request {id}: {code}: {error}"),
         }
-        Self::new(status, code, error.to_string(), action)
+        let message = match error.class() {
+            Class::Caller | Class::Retry => error.to_string(),
+            Class::Operator => INTERNAL.to_owned(),
+        };
+        Self::new(status, code, message, action)
     }
 }
 
@@ -169,6 +177,8 @@ mod tests {
             let refused = Refused::from(error);
             assert_eq!((refused.status.as_u16(), refused.problem.code), (status, code));
         }
+        let refused = Refused::from(Error::damaged("chunk 7 of /data"));
+        assert_eq!(refused.problem.message, INTERNAL);
         let headers = Refused::from(Error::ShuttingDown).into_response();
         assert!(headers.headers().contains_key("retry-after"));
     }

@@ -3,12 +3,19 @@
 use http::StatusCode;
 use s3s::{S3Error, S3ErrorCode};
 
-use super::requests::current;
 use crate::error::{Class, Error};
+use crate::web::current;
+
+/// Instead of what is wrong with the node, which may name its paths and disks.
+const INTERNAL: &str = "the node cannot do this; its log says why, by the id of the request";
 
 /// What the client is told. Where the words of the domain say more than S3's, they are the message.
 pub(super) fn refuse(error: &Error) -> S3Error {
     let code = code(error);
+    let message = match error.class() {
+        Class::Caller | Class::Retry => error.to_string(),
+        Class::Operator => INTERNAL.to_owned(),
+    };
     match error.class() {
         Class::Caller => log::debug!("request {}: {}: {error}", current(), code.as_str()),
         Class::Retry => log::warn!("request {}: {}: {error}", current(), code.as_str()),
@@ -19,7 +26,7 @@ pub(super) fn refuse(error: &Error) -> S3Error {
         Error::NoSpace => Some(StatusCode::INSUFFICIENT_STORAGE),
         _ => None,
     };
-    let mut answer = S3Error::with_message(code, error.to_string());
+    let mut answer = S3Error::with_message(code, message);
     if let Some(status) = status {
         answer.set_status_code(status);
     }
@@ -75,6 +82,17 @@ fn code(error: &Error) -> S3ErrorCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_node_is_not_told() {
+        let io = |text: &str| Error::io(text, std::io::Error::from_raw_os_error(libc::EIO));
+        for error in
+            [io("reading /data/x"), Error::damaged("chunk 7"), Error::DiskFailed("/x".into())]
+        {
+            assert_eq!(refuse(&error).message(), Some(INTERNAL));
+        }
+        assert!(refuse(&Error::InTheWay).message().is_some_and(|text| text.contains("taken by")));
+    }
 
     #[test]
     fn errors_have_the_status_clients_act_on() {

@@ -31,23 +31,12 @@ const ID_HEADER: HeaderName = HeaderName::from_static("x-amz-request-id");
 const XML_END: &[u8] = b"</Error>";
 
 tokio::task_local! {
-    static CURRENT: Current;
+    static IS_FORM: bool;
 }
 
-#[derive(Clone, Copy)]
-struct Current {
-    id: RequestId,
-    is_form: bool,
-}
-
-/// The request that is being answered.
-pub(super) fn current() -> RequestId {
-    CURRENT.try_with(|current| current.id).unwrap_or(RequestId(0))
-}
-
-/// Whether it is a form, and signed as one if at all.
+/// Whether the request that is being answered is a form, and signed as one if at all.
 pub(super) fn is_form() -> bool {
-    CURRENT.try_with(|current| current.is_form).unwrap_or(false)
+    IS_FORM.try_with(|is_form| *is_form).unwrap_or(false)
 }
 
 /// The S3 service with what surrounds its requests.
@@ -75,12 +64,12 @@ impl Requests {
             return named(length_required(), id, None);
         }
         let may_be_form = forms::may_be_form(&request);
-        let current = Current { id, is_form: forms::is_signed_within(&request) };
+        let is_form = forms::is_signed_within(&request);
         drop_unreadable(&mut request);
         let range = request.headers().get(RANGE).cloned();
         let fell_silent = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| body_of(body, &fell_silent));
-        let answered = CURRENT.scope(current, self.service.call(request)).await;
+        let answered = IS_FORM.scope(is_form, self.service.call(request)).await;
         let mut answer = match answered {
             _ if fell_silent.load(Ordering::Relaxed) => request_timeout(&method),
             Ok(answer) if may_be_form => forms::refused_by_policy(answer),

@@ -15,6 +15,15 @@ use crate::metrics::Meter;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+tokio::task_local! {
+    static CURRENT: RequestId;
+}
+
+/// The request that is being answered by this task.
+pub fn current() -> RequestId {
+    CURRENT.try_with(|id| *id).unwrap_or(RequestId(0))
+}
+
 /// Where the requests of all doors are counted: by door, method and kind of status.
 pub type RequestMeter = Meter<3>;
 
@@ -78,7 +87,7 @@ where
         let path = request.uri().path().to_owned();
         request.extensions_mut().insert(id);
         let begun = requests.meter.begin();
-        let answer = self.inner.call(request);
+        let answer = CURRENT.scope(id, self.inner.call(request));
         Box::pin(async move {
             let mut answer = answer.await;
             let status = answer.as_ref().map_or("broken off", |answer| kind(answer.status()));

@@ -6,7 +6,7 @@ mod listener;
 mod preface;
 mod tls;
 
-pub use counted::{RequestId, RequestIds, RequestMeter, Requests};
+pub use counted::{RequestId, RequestIds, RequestMeter, Requests, current};
 pub use hyper::service::Service;
 pub use listener::{Endpoint, Options};
 pub use tls::Tls;
