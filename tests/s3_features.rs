@@ -433,3 +433,60 @@ fn tags_of_a_bucket_are_not_listed_with_it() {
     let told = world.s3.send("GET", "/views", &[("tagging", "")], &[], b"");
     assert_eq!(told.all("Value"), ["9"]);
 }
+
+/// A list of keys that was changed on its way deletes nothing, and the like of it: whatever says so.
+#[test]
+fn documents_that_are_not_what_was_sent_do_nothing() {
+    let world = World::new("documents");
+    status(&world.put("k", b"x"), 200);
+    let begun = world.s3.send("POST", "/views/u", &[("uploads", "")], &[], b"");
+    let id = begun.all("UploadId").remove(0);
+    let query = [("partNumber", "1"), ("uploadId", id.as_str())];
+    let part = world.s3.send("PUT", "/views/u", &query, &[], b"part");
+    let part = format!("<PartNumber>1</PartNumber><ETag>{}</ETag>", part.header("etag").unwrap());
+    let complete =
+        format!("<CompleteMultipartUpload><Part>{part}</Part></CompleteMultipartUpload>");
+    let delete = "<Delete><Object><Key>k</Key></Object></Delete>";
+    let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    let acl = "<AccessControlPolicy/>";
+    let documents = [
+        ("POST", "/views", ("delete", ""), delete),
+        ("POST", "/views/u", ("uploadId", id.as_str()), &complete),
+        ("PUT", "/views/k", ("tagging", ""), tags),
+        ("PUT", "/views", ("tagging", ""), tags),
+        ("PUT", "/views/k", ("acl", ""), acl),
+        ("PUT", "/views", ("acl", ""), acl),
+    ];
+    for (method, path, query, document) in documents {
+        let send = |header: (&str, &str)| {
+            world.s3.send(method, path, &[query], &[header], document.as_bytes())
+        };
+        let md5 = ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==");
+        refused(&send(md5), 400, "BadDigest");
+        refused(&send(("content-md5", "x")), 400, "InvalidDigest");
+        if query.0 != "uploadId" {
+            refused(&send(("x-amz-checksum-crc32", "AAAAAA==")), 400, "BadDigest");
+            refused(
+                &send(("x-amz-checksum-sha1", "AAAAAAAAAAAAAAAAAAAAAAAAAAA=")),
+                400,
+                "BadDigest",
+            );
+        }
+        // Signed as it was, and changed after that.
+        let mut changed = world.s3.signed(method, path, &[query], &[], document.as_bytes());
+        *changed.last_mut().unwrap() = b' ';
+        let answer = world.s3.exchange(&changed).unwrap();
+        refused(&answer, 400, "XAmzContentSHA256Mismatch");
+    }
+    status(&world.head("k"), 200);
+    status(&world.head("u"), 404);
+    let mut changed = world.s3.signed("PUT", "/views/new", &[], &[], b"bytes");
+    *changed.last_mut().unwrap() = b'!';
+    refused(&world.s3.exchange(&changed).unwrap(), 400, "XAmzContentSHA256Mismatch");
+    status(&world.head("new"), 404);
+
+    let md5 = [("content-md5", "5DKh5iefM5MSKvRILIuFwQ==")];
+    let sent = world.s3.send("POST", "/views", &[("delete", "")], &md5, delete.as_bytes());
+    status(&sent, 200);
+    status(&world.head("k"), 404);
+}

@@ -9,6 +9,7 @@ use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
 
 use super::error::refuse;
+use super::requests::expect_document;
 use super::words;
 use crate::types::Right;
 use crate::vfs::{Caller, Vfs};
@@ -65,7 +66,10 @@ impl S3Access for Anybody {
         if context.credentials().is_none() {
             pass_barrier(&self.0).await?;
         }
-        self.check_document(context)?;
+        if brings_document(context) {
+            self.check_document(context)?;
+            expect_document(context.s3_op().name(), context.headers())?;
+        }
         let expected = context.headers().get(EXPECTED_OWNER);
         let (Some(expected), Some(bucket)) = (expected, context.s3_path().get_bucket_name()) else {
             return Ok(());
@@ -81,9 +85,8 @@ impl Anybody {
     /// `AccessDenied`, or that it is too long, for a document without a signature that could not
     /// count.
     fn check_document(&self, context: &S3AccessContext<'_>) -> S3Result<()> {
-        let (method, operation) = (context.method(), context.s3_op().name());
-        let is_sent = *method == Method::PUT || *method == Method::POST;
-        if context.credentials().is_some() || !is_sent || WITHOUT_DOCUMENT.contains(&operation) {
+        let operation = context.s3_op().name();
+        if context.credentials().is_some() {
             return Ok(());
         }
         if let ("CompleteMultipartUpload" | "DeleteObjects", Some(bucket)) =
@@ -100,6 +103,11 @@ impl Anybody {
             Some(_) => Ok(()),
         }
     }
+}
+
+fn brings_document(context: &S3AccessContext<'_>) -> bool {
+    let is_sent = *context.method() == Method::PUT || *context.method() == Method::POST;
+    is_sent && !WITHOUT_DOCUMENT.contains(&context.s3_op().name())
 }
 
 /// What a request asks for was acknowledged before it, by whatever node: keys, buckets, uploads.

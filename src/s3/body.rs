@@ -23,6 +23,12 @@ use crate::vfs::{ObjectReader, ObjectWriter, Uploaded};
 const READ: u64 = 1 << 20;
 const READS_AHEAD: usize = 2;
 
+/// Code and message; error responses of the Amazon S3 API reference.
+const MISSING_TRAILER: (&str, &str) =
+    ("MalformedTrailerError", "a checksum that was to follow the body is missing");
+pub(super) const PAYLOAD_MISMATCH: (&str, &str) =
+    ("XAmzContentSHA256Mismatch", "the body does not match x-amz-content-sha256");
+
 const KINDS: [ChecksumKind; 5] = [
     ChecksumKind::Crc32,
     ChecksumKind::Crc32c,
@@ -123,20 +129,22 @@ impl Expected {
         for kind in KINDS {
             let value = trailers.get(header_name(kind)).and_then(|value| value.to_str().ok());
             if value.is_none() && self.promised.contains(&kind) {
-                return Err(missing_trailer());
+                return Err(bad_request(MISSING_TRAILER));
             }
             self.checksums.extend(value.map(|value| (kind, value.to_owned())));
         }
         Ok(())
     }
 
-    fn check(&self, uploaded: &Uploaded) -> S3Result<()> {
+    /// # Errors
+    /// `BadDigest`.
+    pub fn check(&self, md5: &[u8; 16], checksums: &[(ChecksumKind, String)]) -> S3Result<()> {
         let mismatch = |what| Err(refuse(&Error::BadDigest(what)));
-        if self.md5.as_ref().is_some_and(|md5| *md5 != base64(&uploaded.md5)) {
+        if self.md5.as_ref().is_some_and(|given| *given != base64(md5)) {
             return mismatch("Content-MD5");
         }
         for sum in &self.checksums {
-            if !uploaded.checksums.contains(sum) {
+            if !checksums.contains(sum) {
                 return mismatch("checksum");
             }
         }
@@ -160,15 +168,13 @@ pub(super) async fn receive(
     let uploaded = writer.finish().await.map_err(|error| refuse(&error))?;
     let trailers = trailers.and_then(|trailers| trailers.take()).unwrap_or_default();
     expected.add_trailers(&trailers)?;
-    expected.check(&uploaded)?;
+    expected.check(&uploaded.md5, &uploaded.checksums)?;
     Ok(uploaded)
 }
 
-/// Error responses of the Amazon S3 API reference.
-fn missing_trailer() -> S3Error {
-    let code = S3ErrorCode::Custom("MalformedTrailerError".into());
-    let mut error =
-        S3Error::with_message(code, "a checksum that was to follow the body is missing");
+/// An error that s3s has no code for.
+fn bad_request((word, message): (&'static str, &'static str)) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(word.into()), message);
     error.set_status_code(StatusCode::BAD_REQUEST);
     error
 }
@@ -186,6 +192,7 @@ fn broken(error: StdError) -> S3Error {
         if let Some(error) = cause.downcast_ref::<UploadStreamError>() {
             match error {
                 UploadStreamError::Underlying(_) => {}
+                UploadStreamError::Sha256Mismatch => return bad_request(PAYLOAD_MISMATCH),
                 error => return S3Error::with_message(error.to_s3_error_code(), error.to_string()),
             }
         }

@@ -7,6 +7,7 @@ mod body;
 mod buckets;
 mod conditions;
 mod copy;
+mod document;
 mod error;
 mod forms;
 mod host;

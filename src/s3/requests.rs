@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, RANGE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
 use http_body::{Body, Frame, SizeHint};
-use s3s::StdError;
 use s3s::service::S3Service;
+use s3s::{S3Result, StdError};
 use tokio::time::{Instant, Sleep};
 
+use super::document::{Document, Fault};
 use super::forms;
 use super::ignored::drop_unreadable;
 use super::part::WHOLE;
@@ -31,12 +34,28 @@ const ID_HEADER: HeaderName = HeaderName::from_static("x-amz-request-id");
 const XML_END: &[u8] = b"</Error>";
 
 tokio::task_local! {
-    static IS_FORM: bool;
+    static CURRENT: Current;
 }
 
-/// Whether the request that is being answered is a form, and signed as one if at all.
+/// What is known of the request that is being answered.
+#[derive(Clone)]
+struct Current {
+    is_form: bool,
+    document: Arc<Document>,
+}
+
+/// Whether it is a form, and signed as one if at all.
 pub(super) fn is_form() -> bool {
-    IS_FORM.try_with(|is_form| *is_form).unwrap_or(false)
+    CURRENT.try_with(|current| current.is_form).unwrap_or(false)
+}
+
+/// Its body is a document, which has to be what its headers say.
+///
+/// # Errors
+/// As [`Document::begin`].
+pub(super) fn expect_document(operation: &str, headers: &HeaderMap) -> S3Result<()> {
+    let begin = |current: &Current| current.document.begin(operation, headers);
+    CURRENT.try_with(begin).unwrap_or(Ok(()))
 }
 
 /// The S3 service with what surrounds its requests.
@@ -64,14 +83,16 @@ impl Requests {
             return named(length_required(), id, None);
         }
         let may_be_form = forms::may_be_form(&request);
-        let is_form = forms::is_signed_within(&request);
+        let (is_form, document) = (forms::is_signed_within(&request), Arc::default());
+        let current = Current { is_form, document: Arc::clone(&document) };
         drop_unreadable(&mut request);
         let range = request.headers().get(RANGE).cloned();
         let fell_silent = Arc::new(AtomicBool::new(false));
-        let request = request.map(|body| body_of(body, &fell_silent));
-        let answered = IS_FORM.scope(is_form, self.service.call(request)).await;
+        let request = request.map(|body| body_of(body, &fell_silent, &document));
+        let answered = CURRENT.scope(current, self.service.call(request)).await;
         let mut answer = match answered {
             _ if fell_silent.load(Ordering::Relaxed) => request_timeout(&method),
+            _ if document.fault().is_some() => unlike_its_digest(&method, document.fault()),
             Ok(answer) if may_be_form => forms::refused_by_policy(answer),
             Ok(answer) => answer,
             Err(error) if cannot_be_repeated(&uri) => {
@@ -133,6 +154,11 @@ fn unrepeatable(method: &Method) -> Answer {
     bad_request(method, "InvalidRequest", "a control character in the query")
 }
 
+fn unlike_its_digest(method: &Method, fault: Option<Fault>) -> Answer {
+    let (word, message) = fault.unwrap_or_default();
+    bad_request(method, word, message)
+}
+
 fn bad_request(method: &Method, word: &str, message: &str) -> Answer {
     match *method == Method::HEAD {
         true => status(StatusCode::BAD_REQUEST),
@@ -188,7 +214,7 @@ fn with_details(answer: Answer, more: &str) -> Answer {
     Response::from_parts(parts, body)
 }
 
-fn body_of<B>(body: B, fell_silent: &Arc<AtomicBool>) -> s3s::Body
+fn body_of<B>(body: B, fell_silent: &Arc<AtomicBool>, document: &Arc<Document>) -> s3s::Body
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<StdError>,
@@ -197,16 +223,19 @@ where
         return s3s::Body::empty();
     }
     let silence = Box::pin(tokio::time::sleep(SILENCE_MAX));
-    let fell_silent = Arc::clone(fell_silent);
-    s3s::Body::http_body_unsync(Patient { inner: body, silence, is_waiting: false, fell_silent })
+    let (fell_silent, document) = (Arc::clone(fell_silent), Arc::clone(document));
+    let is_waiting = false;
+    s3s::Body::http_body_unsync(Patient { inner: body, silence, is_waiting, fell_silent, document })
 }
 
-/// A body that ends with an error when nothing comes for [`SILENCE_MAX`].
+/// A body that ends with an error when nothing comes for [`SILENCE_MAX`], and in place of the end of a
+/// document that is not what was sent.
 struct Patient<B> {
     inner: B,
     silence: Pin<Box<Sleep>>,
     is_waiting: bool,
     fell_silent: Arc<AtomicBool>,
+    document: Arc<Document>,
 }
 
 impl<B> Body for Patient<B>
@@ -224,6 +253,14 @@ where
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
             this.is_waiting = false;
+            let fits = match &frame {
+                Some(Ok(frame)) => frame.data_ref().is_none_or(|bytes| this.document.take(bytes)),
+                Some(Err(_)) => true,
+                None => this.document.end(),
+            };
+            if !fits {
+                return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::InvalidData).into())));
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if !this.is_waiting {

@@ -8,7 +8,7 @@ use sha2::Sha256;
 use crate::types::{ChecksumKind, base64, from_base64, hex};
 
 /// Sums over bytes as they come.
-pub(super) struct Digests {
+pub struct Digests {
     md5: Md5,
     sums: Vec<(ChecksumKind, Sum)>,
 }

@@ -58,6 +58,7 @@ use parking_lot::Mutex;
 pub use access::Access;
 pub use buckets::BucketInfo;
 pub use content_type::content_type;
+pub use digest::Digests;
 pub use durability::Durability;
 pub use headers::ObjectHeaders;
 pub use hub::ChangeHub;
