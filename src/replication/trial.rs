@@ -75,6 +75,12 @@ impl Member {
         self.limit.send_replace(limit);
     }
 
+    /// What gets its place from now on is applied here when it is let go.
+    pub fn hold(&self, hold: bool) {
+        let limit = if hold { self.order.end() } else { usize::MAX };
+        self.limit.send_replace(limit);
+    }
+
     /// Requests that have their place so far, of all members.
     pub fn end(&self) -> usize {
         self.order.end()

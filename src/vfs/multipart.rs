@@ -301,10 +301,10 @@ impl Vfs {
         let owner = Caller { uid: record.uid, gid: record.gid, ..*who };
         let headers = ObjectHeaders::from_xattrs(record.xattrs);
         let named = (Some(completion.etag()), sums);
-        let put = self.new_object(&owner, path, &uploaded, named, &headers, condition);
-        let (put, gate) = put.await?;
-        let complete = Mutation::CompleteUpload { upload: upload.clone(), put: Box::new(put) };
-        let info = self.put(who, complete, uploaded, gate).await?;
+        let put = self.new_object(&owner, path, &uploaded, named, &headers, condition)?;
+        let upload = upload.clone();
+        let complete = |put| Mutation::CompleteUpload { upload, put: Box::new(put) };
+        let info = self.put(who, put, uploaded, complete).await?;
         self.upkeep.ring();
         Ok(info)
     }

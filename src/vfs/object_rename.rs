@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Vfs;
 use super::gates::Files;
-use super::objects::DIRECTORY_MODE;
+use super::objects::{DIRECTORY_MODE, to_the_end};
 use super::words::Caller;
 use crate::error::{Error, Result};
 use crate::meta::{Condition, Mutation, Outcome, RenameObject};
@@ -34,13 +34,10 @@ impl Vfs {
         let to = self.object_path(who, (bucket, to), Right::Write)?;
         if let Some((ino, _)) = self.find(&from)? {
             // The new name must not show older bytes than the old one would have.
+            // A commit that is cut short settles no chunks.
             let vfs = Arc::clone(self);
-            // Goes on when whoever asks goes away: a commit that is cut short settles no chunks.
-            let settled = tokio::spawn(async move { vfs.settle(ino).await });
-            settled.await.unwrap_or(Err(Error::ShuttingDown))?;
+            to_the_end(async move { vfs.settle(ino).await }).await?;
         }
-        let find = || Ok(Files { moved: self.ino_of(&from)?, removed: self.ino_of(&to)? });
-        let (held, gate) = self.gated(find).await?;
         let rename = RenameObject {
             from,
             from_condition,
@@ -49,9 +46,18 @@ impl Vfs {
             uid: who.uid,
             gid: who.gid,
             directory_mode: Mode::new(DIRECTORY_MODE & !who.umask),
-            held,
+            held: false,
             at: self.clock.now(),
         };
+        let (vfs, who) = (Arc::clone(self), *who);
+        to_the_end(async move { vfs.rename_gated(&who, rename).await }).await
+    }
+
+    async fn rename_gated(&self, who: &Caller, mut rename: RenameObject) -> Result<()> {
+        let (from, to) = (rename.from.clone(), rename.to.clone());
+        let find = || Ok(Files { moved: self.ino_of(&from)?, removed: self.ino_of(&to)? });
+        let (held, gate) = self.gated(find).await?;
+        rename.held = held;
         let mutation = Mutation::RenameObject(Box::new(rename));
         match self.replica.propose(mutation, Wait::Durable, who.origin).await? {
             Outcome::Done => {}

@@ -175,7 +175,7 @@ impl Vfs {
     /// [`Error::PreconditionFailed`], [`Error::InTheWay`], [`Error::NoBucket`],
     /// [`Error::NameTooLong`], …
     pub async fn put_object(
-        &self,
+        self: &Arc<Self>,
         who: &Caller,
         (bucket, key): (&BucketName, &ObjectKey),
         uploaded: Uploaded,
@@ -187,13 +187,12 @@ impl Vfs {
         let sums = Sums { checksums, ..Sums::default() };
         let etag = Some(uploaded.etag());
         let path = self.object_path(who, (bucket, key), Right::Write)?;
-        let put = self.new_object(who, path, &uploaded, (etag, sums), headers, condition);
-        let (put, gate) = put.await?;
-        self.put(who, Mutation::PutObject(Box::new(put)), uploaded, gate).await
+        let put = self.new_object(who, path, &uploaded, (etag, sums), headers, condition)?;
+        self.put(who, put, uploaded, |put| Mutation::PutObject(Box::new(put))).await
     }
 
-    /// What is put, and the gate that keeps what it replaces from being opened meanwhile.
-    pub(super) async fn new_object(
+    /// What is put.
+    pub(super) fn new_object(
         &self,
         who: &Caller,
         path: ObjectPath,
@@ -201,13 +200,12 @@ impl Vfs {
         (etag, sums): (Option<String>, Sums),
         headers: &ObjectHeaders,
         condition: Condition,
-    ) -> Result<(PutObject, Gate<'_>)> {
+    ) -> Result<PutObject> {
         self.reserve.check(&self.chunks)?;
         let chosen = self.chosen(who, path.bucket, headers)?;
         let own_list = self.own_list(who, path.bucket)?;
-        let (held, gate) = self.object_removal(&path).await?;
-        let put = PutObject {
-            held,
+        Ok(PutObject {
+            held: false,
             path,
             body: uploaded.body.clone(),
             etag,
@@ -220,8 +218,7 @@ impl Vfs {
             chosen,
             condition,
             at: self.clock.now(),
-        };
-        Ok((put, gate))
+        })
     }
 
     /// As [`Self::gated`], of the file that has a key.
@@ -234,8 +231,25 @@ impl Vfs {
         Ok(self.find(path)?.map(|(ino, _)| ino))
     }
 
-    /// Proposes a mutation that puts an object made of `uploaded`.
+    /// Puts an object made of `uploaded`, by the mutation that `change` makes of it.
     pub(super) async fn put(
+        self: &Arc<Self>,
+        who: &Caller,
+        mut put: PutObject,
+        uploaded: Uploaded,
+        change: impl FnOnce(PutObject) -> Mutation + Send + 'static,
+    ) -> Result<ObjectInfo> {
+        let (vfs, who) = (Arc::clone(self), *who);
+        let work = async move {
+            let (held, gate) = vfs.object_removal(&put.path).await?;
+            put.held = held;
+            vfs.put_gated(&who, change(put), uploaded, gate).await
+        };
+        to_the_end(work).await
+    }
+
+    /// As [`Self::put`], with the gate that keeps what is replaced from being opened meanwhile.
+    pub(super) async fn put_gated(
         &self,
         who: &Caller,
         mutation: Mutation,
@@ -262,13 +276,23 @@ impl Vfs {
     /// # Errors
     /// [`Error::PreconditionFailed`] when it is there and not as `expected`, [`Error::NoBucket`].
     pub async fn delete_object(
-        &self,
+        self: &Arc<Self>,
         who: &Caller,
         bucket: &BucketName,
         key: &ObjectKey,
         expected: Expected,
     ) -> Result<bool> {
         let path = self.object_path(who, (bucket, key), Right::Write)?;
+        let (vfs, who) = (Arc::clone(self), *who);
+        to_the_end(async move { vfs.delete_path(&who, path, expected).await }).await
+    }
+
+    async fn delete_path(
+        &self,
+        who: &Caller,
+        path: ObjectPath,
+        expected: Expected,
+    ) -> Result<bool> {
         let (held, gate) = self.object_removal(&path).await?;
         let delete = DeleteObject { path, expected, held, at: self.clock.now() };
         let mutation = Mutation::DeleteObject(delete);
@@ -311,9 +335,8 @@ impl Vfs {
         // An opaque tag names its inode: the copy gets its own.
         let etag = source.own_etag()?;
         let headers = headers.unwrap_or(&info.headers);
-        let put = self.new_object(who, path, &uploaded, (etag, sums), headers, condition);
-        let (put, gate) = put.await?;
-        self.put(who, Mutation::PutObject(Box::new(put)), uploaded, gate).await
+        let put = self.new_object(who, path, &uploaded, (etag, sums), headers, condition)?;
+        self.put(who, put, uploaded, |put| Mutation::PutObject(Box::new(put))).await
     }
 
     /// A new body with the bytes of an open object.
@@ -386,6 +409,14 @@ impl Vfs {
         let inode = self.inode(ino)?;
         Ok(self.object_info(ino, &inode)?.headers.tags)
     }
+}
+
+/// Does what takes a name away, also when whoever asked goes away meanwhile: the change may be made
+/// by then, and until it is seen nobody may open the file, nor be kept from it for ever.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.unwrap_or(Err(Error::ShuttingDown))
 }
 
 impl ObjectReader {

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use super::cluster::{Cluster, Node, RDONLY, RDWR, WHO, run};
 use crate::error::Error;
-use crate::meta::{Mutation, Sums};
+use crate::meta::{Expected, Mutation, Sums};
 use crate::replication::Wait;
 use crate::types::{BucketName, ByteRange, FileName, Ino, ObjectKey};
 use crate::vfs::{Condition, ObjectHeaders, ObjectReader, RenameMode, Uploaded};
@@ -112,11 +112,71 @@ fn a_get_outlives_a_put_that_found_nothing() {
         let (data, headers) = (uploaded(a, &[2; 100_000]).await, ObjectHeaders::default());
         let named = (None, Sums::default());
         let late = a.vfs.new_object(&WHO, path, &data, named, &headers, Condition::Always);
-        let (late, gate) = late.await.unwrap();
+        let mut late = late.unwrap();
+        let (held, gate) = a.vfs.object_removal(&late.path).await.unwrap();
+        late.held = held;
         put(a, &[1; 100_000]).await.unwrap();
         let reader = get(a).await;
-        a.vfs.put(&WHO, Mutation::PutObject(Box::new(late)), data, gate).await.unwrap();
+        let late = Mutation::PutObject(Box::new(late));
+        a.vfs.put_gated(&WHO, late, data, gate).await.unwrap();
         assert!(whole(&reader).await == [1; 100_000]);
+        a.drop_reader(reader).await;
+        a.vfs.unlink(&WHO, cluster.bucket, b"f").await.unwrap();
+        cluster.assert_clean().await;
+        assert_eq!(cluster.chunk_files(), 0);
+    });
+}
+
+/// Has something change a key, and hangs up as soon as that has its place in the order of changes. Gives
+/// what a GET gets that comes before it is applied.
+async fn get_after_hanging_up(
+    node: &Node,
+    work: impl Future,
+) -> crate::error::Result<ObjectReader> {
+    let before = node.member.end();
+    node.member.hold(true);
+    let mut work = Box::pin(work);
+    while node.member.end() == before {
+        tokio::select! {
+            _ = &mut work => panic!("it was not held"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(work);
+    let (vfs, (bucket, key)) = (std::sync::Arc::clone(&node.vfs), at());
+    let getting = tokio::spawn(async move { vfs.open_object(&WHO, &bucket, &key).await });
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!getting.is_finished(), "a GET begins with what is about to be freed");
+    node.member.hold(false);
+    getting.await.unwrap()
+}
+
+/// A client hangs up, and its request is dropped, while the change it asked for is being made: what comes
+/// after it waits for that change all the same.
+#[test]
+fn a_change_is_seen_to_its_end_without_its_client() {
+    run(async {
+        let cluster = Cluster::new(1).await;
+        let (a, (bucket, f)) = (&cluster.nodes[0], at());
+        put(a, &[1; 100_000]).await.unwrap();
+        let deletion = a.vfs.delete_object(&WHO, &bucket, &f, Expected::default());
+        assert!(matches!(get_after_hanging_up(a, deletion).await, Err(Error::NotFound)));
+
+        put(a, &[2; 100_000]).await.unwrap();
+        let (data, headers) = (uploaded(a, &[3; 100_000]).await, ObjectHeaders::default());
+        let over = a.vfs.put_object(&WHO, (&bucket, &f), data, &headers, Condition::Always);
+        let reader = get_after_hanging_up(a, over).await.unwrap();
+        assert!(whole(&reader).await == [3; 100_000]);
+        a.drop_reader(reader).await;
+
+        a.create(cluster.bucket, "g", &[4; 100_000]).await;
+        let g = ObjectKey::new("g").unwrap();
+        let moved = ((&g, Condition::Always), (&f, Condition::Always));
+        let renaming = a.vfs.rename_object(&WHO, &bucket, moved.0, moved.1);
+        let reader = get_after_hanging_up(a, renaming).await.unwrap();
+        assert!(whole(&reader).await == [4; 100_000]);
         a.drop_reader(reader).await;
         a.vfs.unlink(&WHO, cluster.bucket, b"f").await.unwrap();
         cluster.assert_clean().await;
