@@ -104,6 +104,9 @@ impl Requests {
                 status(StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
+        if method == Method::HEAD && answer.headers().contains_key(CONTENT_RANGE) {
+            tell_partial(&mut answer);
+        }
         if closes {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -189,6 +192,13 @@ fn named(mut answer: Answer, id: RequestId, range: Option<&HeaderValue>) -> Answ
         answer.headers_mut().insert(ID_HEADER, value);
     }
     answer
+}
+
+/// s3s has a status for parts of objects on GET alone.
+fn tell_partial(answer: &mut Answer) {
+    if answer.status() == StatusCode::OK {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
 }
 
 /// What an error says of a range that the object does not have.
