@@ -4,7 +4,10 @@
 
 mod support;
 
+use bucketfs::types::{ChecksumKind, from_base64};
+use bucketfs::vfs::Digests;
 use support::http::Answer;
+use support::rng::pattern;
 use support::s3::Client;
 use support::s3_world::World;
 
@@ -489,4 +492,170 @@ fn documents_that_are_not_what_was_sent_do_nothing() {
     let sent = world.s3.send("POST", "/views", &[("delete", "")], &md5, delete.as_bytes());
     status(&sent, 200);
     status(&world.head("k"), 404);
+}
+
+/// A signature for another region is told which one to use.
+#[test]
+fn another_region_is_named() {
+    let world = World::new("region");
+    let request = String::from_utf8(world.s3.signed("GET", "/views", &[], &[], b"")).unwrap();
+    let elsewhere = request.replace("us-east-1", "eu-west-1");
+    let answer = world.s3.exchange(elsewhere.as_bytes()).unwrap();
+    refused(&answer, 400, "AuthorizationHeaderMalformed");
+    assert!(answer.all("Message")[0].contains("us-east-1"), "{}", answer.text());
+    status(&world.s3.exchange(request.as_bytes()).unwrap(), 200);
+}
+
+/// Parts come page by page, in their order.
+#[test]
+fn parts_are_listed_in_pages() {
+    let world = World::new("pages");
+    let begun = world.s3.send("POST", "/views/k", &[("uploads", "")], &[], b"");
+    let id = begun.all("UploadId").remove(0);
+    for number in ["7", "1", "300", "2", "9999"] {
+        let query = [("partNumber", number), ("uploadId", id.as_str())];
+        status(&world.s3.send("PUT", "/views/k", &query, &[], number.as_bytes()), 200);
+    }
+    let (mut after, mut found) = ("0".to_owned(), Vec::new());
+    loop {
+        let query =
+            [("uploadId", id.as_str()), ("max-parts", "2"), ("part-number-marker", after.as_str())];
+        let page = world.s3.send("GET", "/views/k", &query, &[], b"");
+        assert_eq!((page.status, page.all("MaxParts")), (200, vec!["2".to_owned()]));
+        let numbers = page.all("PartNumber");
+        assert!(numbers.len() <= 2 && page.all("Size").len() == numbers.len());
+        found.extend(numbers);
+        if page.all("IsTruncated") == ["false"] {
+            break;
+        }
+        after = page.all("NextPartNumberMarker").remove(0);
+    }
+    assert_eq!(found, ["1", "2", "7", "300", "9999"]);
+}
+
+/// Owners are told to those who ask for them.
+#[test]
+fn owners_are_listed_when_asked_for() {
+    let world = World::new("owners");
+    status(&world.put("k", b"x"), 200);
+    let list = |more: &[(&str, &str)]| {
+        let query = [&[("list-type", "2")], more].concat();
+        world.s3.send("GET", "/views", &query, &[], b"")
+    };
+    assert!(list(&[]).all("Owner").is_empty());
+    assert!(list(&[("fetch-owner", "false")]).all("Owner").is_empty());
+    let owners = list(&[("fetch-owner", "true")]).all("Owner");
+    assert!(owners.len() == 1 && owners[0].contains(&format!("<ID>{:064x}</ID>", 0)), "{owners:?}");
+}
+
+/// The kinds of checksums that no client of the other tests sends, as headers and behind the body.
+#[test]
+fn rare_checksums_are_checked_and_kept() {
+    let world = World::new("rare");
+    for (kind, right, wrong) in
+        [("crc32c", "mnG7TA==", "mnG7TQ=="), ("crc64nvme", "M3eFcAZSQlc=", "M3eFcAZSQlg=")]
+    {
+        let name = format!("x-amz-checksum-{kind}");
+        let put = |value: &str| world.send("PUT", kind, &[(&name, value)], b"hello");
+        refused(&put(wrong), 400, "BadDigest");
+        assert_eq!(put(right).header(&name), Some(right));
+        let behind = |value: &str| {
+            let headers = [
+                ("content-encoding", "aws-chunked"),
+                ("x-amz-decoded-content-length", "5"),
+                ("x-amz-trailer", name.as_str()),
+            ];
+            let body = format!("5\r\nhello\r\n0\r\n{name}:{value}\r\n\r\n");
+            world.s3.put_framed("/views/behind", &headers, body.as_bytes(), 0)
+        };
+        refused(&behind(wrong), 400, "BadDigest");
+        status(&behind(right), 200);
+        for key in [kind, "behind"] {
+            let head = world.send("HEAD", key, &[("x-amz-checksum-mode", "ENABLED")], b"");
+            assert_eq!(head.header(&name), Some(right), "{key}");
+            assert_eq!(head.header("x-amz-checksum-type"), Some("FULL_OBJECT"));
+            assert_eq!(world.head(key).header(&name), None);
+        }
+    }
+}
+
+fn sum(kind: ChecksumKind, bytes: &[u8]) -> String {
+    let mut digests = Digests::new(&[kind]);
+    digests.update(bytes);
+    digests.finish().1.remove(0).1
+}
+
+/// Checksums of parts become one of the object: over all bytes, or over those of the parts.
+#[test]
+fn checksums_of_parts_become_one_of_the_object() {
+    let world = World::new("composite");
+    let (first, second) = (pattern(1, 5 << 20), pattern(2, 300_000));
+    let whole = [first.as_slice(), &second].concat();
+    for (name, kind, of) in [
+        ("CRC32", ChecksumKind::Crc32, "COMPOSITE"),
+        ("CRC32", ChecksumKind::Crc32, "FULL_OBJECT"),
+        ("CRC32C", ChecksumKind::Crc32c, "FULL_OBJECT"),
+        ("CRC64NVME", ChecksumKind::Crc64Nvme, "FULL_OBJECT"),
+        ("SHA256", ChecksumKind::Sha256, "COMPOSITE"),
+    ] {
+        let begin = [("x-amz-checksum-algorithm", name), ("x-amz-checksum-type", of)];
+        let (done, parts) = multipart(&world, "k", &begin, &[&first, &second]);
+        status(&done, 200);
+        let header = format!("x-amz-checksum-{}", name.to_lowercase());
+        let of_parts = [sum(kind, &first), sum(kind, &second)];
+        for (part, sum) in parts.iter().zip(&of_parts) {
+            assert_eq!(part.header(&header), Some(sum.as_str()), "{name}");
+        }
+        let expected = match of {
+            "COMPOSITE" => {
+                let sums = of_parts.each_ref().map(|sum| from_base64(sum).unwrap()).concat();
+                format!("{}-2", sum(kind, &sums))
+            }
+            _ => sum(kind, &whole),
+        };
+        assert_eq!(done.all(&format!("Checksum{name}")), [expected.as_str()], "{name} {of}");
+        assert_eq!(done.all("ChecksumType"), [of]);
+        let mode = [("x-amz-checksum-mode", "ENABLED")];
+        let head = world.send("HEAD", "k", &mode, b"");
+        assert_eq!(head.header(&header), Some(expected.as_str()), "{name} {of}");
+        assert_eq!(head.header("x-amz-checksum-type"), Some(of));
+        let part = world.s3.send("GET", "/views/k", &[("partNumber", "2")], &mode, b"");
+        assert_eq!(part.header(&header), Some(of_parts[1].as_str()), "{name} {of}");
+        assert!(part.body == second && world.get("k").body == whole);
+    }
+}
+
+/// Clients that know that the endpoint speaks HTTP/2 begin with it, in the clear too.
+#[test]
+fn http2_is_spoken_in_the_clear() {
+    let world = World::new("http2");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let send = async |method: &str, key: &str, body: &[u8]| {
+        let path = format!("/views/{key}");
+        let signed = world.s3.signed(method, &path, &[], &[], body);
+        let head = String::from_utf8(signed[..signed.len() - body.len()].to_vec()).unwrap();
+        let url = format!("{}{path}", world.endpoint());
+        let mut request = client.request(method.parse().unwrap(), url).body(body.to_vec());
+        // Names the connection and the body by itself.
+        let own = ["host", "connection", "content-length"];
+        for (name, value) in head.lines().skip(1).filter_map(|line| line.split_once(": ")) {
+            if !own.contains(&name) {
+                request = request.header(name, value);
+            }
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+        (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let data = pattern(3, 3 << 20);
+        assert_eq!(send("PUT", "k", &data).await.0, 200);
+        let (status, body) = send("GET", "k", b"").await;
+        assert!(status == 200 && body == data);
+        // Several at a time on the one connection.
+        let (one, two) = tokio::join!(send("GET", "k", b""), send("GET", "none", b""));
+        assert!(one.1 == data && two.0 == 404);
+        assert_eq!(send("DELETE", "k", b"").await.0, 204);
+    });
 }
