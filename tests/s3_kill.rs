@@ -170,12 +170,18 @@ fn make_sparse(mount: &Path) {
 
 fn multipart(s3: &Client, path: &str, bytes: &[u8]) -> Option<u16> {
     let begun = s3.try_send("POST", path, &[("uploads", "")], &[], b"").ok()?;
+    if begun.status != 200 {
+        return Some(begun.status);
+    }
     let id = begun.all("UploadId").pop()?;
     let mut list = String::new();
     for (number, part) in (1..).zip(bytes.chunks(PART)) {
         let number: String = format!("{number}");
         let query = [("partNumber", number.as_str()), ("uploadId", id.as_str())];
         let part = s3.try_send("PUT", path, &query, &[], part).ok()?;
+        if part.status != 200 {
+            return Some(part.status);
+        }
         let etag = part.header("etag")?;
         list.push_str(&format!(
             "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
@@ -222,7 +228,9 @@ fn what_s3_acknowledged_survives_a_kill() {
     });
     let World { node, dir, .. } = world;
     node.stop();
-    run(program().args(["fsck", "--json", "--data-dir"]).arg(&data));
+    let said = run(program().args(["fsck", "--json", "--data-dir"]).arg(&data));
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["left_over_files"], 0, "{said}");
     drop(dir);
 }
 
