@@ -76,9 +76,9 @@ pub enum Error {
     PreconditionFailed,
     #[error("no such upload: it was completed, aborted, or never begun")]
     NoUpload,
-    /// A file and a directory cannot both have one name.
-    #[error("a part of the key is taken by something that is no object, or no directory")]
-    InTheWay,
+    /// A file and a directory cannot both have one name. The key that has it, where that is known.
+    #[error("a part of the key is taken by {0}, which is no object, or no directory")]
+    InTheWay(String),
     /// What arrived is not what its sender has sent.
     #[error("the bytes do not match the {0} they were sent with")]
     BadDigest(&'static str),
@@ -173,7 +173,7 @@ impl Error {
             | Self::WrongSecret
             | Self::PreconditionFailed
             | Self::NoUpload
-            | Self::InTheWay
+            | Self::InTheWay(_)
             | Self::BadDigest(_)
             | Self::NoPart(_)
             | Self::PartTooSmall(_)

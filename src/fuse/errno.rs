@@ -41,7 +41,7 @@ pub(super) fn errno(error: &Error) -> Errno {
         | Error::NoPart(_)
         | Error::PartTooSmall(_)
         | Error::WrongSize => Errno::EINVAL,
-        Error::InTheWay => Errno::EEXIST,
+        Error::InTheWay(_) => Errno::EEXIST,
         Error::ShuttingDown => Errno::ESHUTDOWN,
         Error::Timeout(_)
         | Error::NoQuorum(_)
@@ -106,7 +106,7 @@ mod tests {
             (Error::NoPart(1), libc::EINVAL),
             (Error::PartTooSmall(1), libc::EINVAL),
             (Error::WrongSize, libc::EINVAL),
-            (Error::InTheWay, libc::EEXIST),
+            (Error::InTheWay(String::new()), libc::EEXIST),
             (Error::Timeout(""), libc::EIO),
             (Error::NoQuorum(text()), libc::EIO),
             (Error::TooFewCopies, libc::EIO),

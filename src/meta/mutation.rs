@@ -511,7 +511,7 @@ impl From<Refusal> for Error {
             Refusal::TooManyAttributes | Refusal::TooManyLocks => Self::NoSpace,
             Refusal::PreconditionFailed => Self::PreconditionFailed,
             Refusal::NoUpload => Self::NoUpload,
-            Refusal::InTheWay => Self::InTheWay,
+            Refusal::InTheWay => Self::InTheWay("something".into()),
             Refusal::NoKey => Self::NoKey,
             Refusal::TooManyGrants => Self::NotPermitted("a bucket has at most 1000 grants"),
             Refusal::TooFewCopies => Self::TooFewCopies,

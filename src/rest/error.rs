@@ -121,7 +121,7 @@ fn entry(error: &Error) -> (StatusCode, &'static str, &'static str) {
         Error::AlreadyExists => (S::CONFLICT, "already_exists", "Use what is there."),
         Error::BucketTaken => (S::CONFLICT, "bucket_taken", "Choose another name."),
         Error::NotEmpty => (S::CONFLICT, "not_empty", "Remove what is in it first."),
-        Error::InTheWay | Error::NotADirectory | Error::IsADirectory => {
+        Error::InTheWay(_) | Error::NotADirectory | Error::IsADirectory => {
             (S::CONFLICT, "in_the_way", "Choose another key, or remove what is in its way.")
         }
         Error::Conflict => (S::CONFLICT, "conflict", AGAIN),
@@ -166,7 +166,7 @@ mod tests {
             (Error::NoBucket, 404, "no_bucket"),
             (Error::WrongSecret, 401, "unauthenticated"),
             (Error::AccessDenied("x"), 403, "access_denied"),
-            (Error::InTheWay, 409, "in_the_way"),
+            (Error::InTheWay(String::new()), 409, "in_the_way"),
             (Error::PreconditionFailed, 412, "precondition_failed"),
             (Error::FileTooLarge, 413, "too_large"),
             (Error::NoSpace, 507, "no_space"),

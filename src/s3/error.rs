@@ -22,7 +22,7 @@ pub(super) fn refuse(error: &Error) -> S3Error {
         Class::Operator => log::error!("request {}: {}: {error}", current(), code.as_str()),
     }
     let status = match error {
-        Error::InTheWay => Some(StatusCode::CONFLICT),
+        Error::InTheWay(_) => Some(StatusCode::CONFLICT),
         Error::NoSpace => Some(StatusCode::INSUFFICIENT_STORAGE),
         _ => None,
     };
@@ -39,7 +39,7 @@ fn code(error: &Error) -> S3ErrorCode {
         Error::NoBucket => S3ErrorCode::NoSuchBucket,
         Error::AlreadyExists => S3ErrorCode::BucketAlreadyOwnedByYou,
         Error::NotEmpty => S3ErrorCode::BucketNotEmpty,
-        Error::InTheWay | Error::NotADirectory | Error::IsADirectory => {
+        Error::InTheWay(_) | Error::NotADirectory | Error::IsADirectory => {
             S3ErrorCode::Custom("KeyInTheWay".into())
         }
         Error::PreconditionFailed => S3ErrorCode::PreconditionFailed,
@@ -91,7 +91,8 @@ mod tests {
         {
             assert_eq!(refuse(&error).message(), Some(INTERNAL));
         }
-        assert!(refuse(&Error::InTheWay).message().is_some_and(|text| text.contains("taken by")));
+        let taken = refuse(&Error::InTheWay("`a`".into()));
+        assert!(taken.message().is_some_and(|text| text.contains("taken by `a`")));
     }
 
     #[test]
@@ -100,7 +101,7 @@ mod tests {
             (Error::NotFound, "NoSuchKey", 404),
             (Error::NoBucket, "NoSuchBucket", 404),
             (Error::NotEmpty, "BucketNotEmpty", 409),
-            (Error::InTheWay, "KeyInTheWay", 409),
+            (Error::InTheWay(String::new()), "KeyInTheWay", 409),
             (Error::PreconditionFailed, "PreconditionFailed", 412),
             (Error::NoUpload, "NoSuchUpload", 404),
             (Error::BadDigest("md5"), "BadDigest", 400),

@@ -59,7 +59,8 @@ impl Vfs {
         let (held, gate) = self.gated(find).await?;
         rename.held = held;
         let mutation = Mutation::RenameObject(Box::new(rename));
-        match self.replica.propose(mutation, Wait::Durable, who.origin).await? {
+        let renamed = self.replica.propose(mutation, Wait::Durable, who.origin).await;
+        match renamed.map_err(|error| self.name_obstacle(&to, error))? {
             Outcome::Done => {}
             Outcome::Removed { ino, inode } => self.lost_name(who, ino, inode),
             other => return Err(super::unexpected(&other)),

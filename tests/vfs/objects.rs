@@ -197,9 +197,10 @@ fn conditions_and_obstacles_are_told_apart() {
         let again = put_if(&store, "a", b"2", Condition::Absent).await;
         assert!(matches!(again, Err(Error::PreconditionFailed)));
         put_if(&store, "a", b"3", Condition::ETag(etag)).await.unwrap();
-        assert!(matches!(put(&store, "a/b", b"").await, Err(Error::InTheWay)));
+        let named = |put, name| matches!(put, Err(Error::InTheWay(key)) if key == name);
+        assert!(named(put(&store, "a/b", b"").await, "`a`"));
         put(&store, "d/", b"").await.unwrap();
-        assert!(matches!(put(&store, "d", b"").await, Err(Error::InTheWay)));
+        assert!(named(put(&store, "d", b"").await, "`d/`"));
         let other = BucketName::new("missing").unwrap();
         let missing = store.vfs.head_object(&Caller::default(), &other, &key("a")).await;
         assert!(matches!(missing, Err(Error::NoBucket)));
@@ -243,7 +244,7 @@ fn listings_are_in_byte_order_whatever_the_query() {
             let name = parts.join("/") + if chance.below(5) == 0 { "/" } else { "" };
             match put(&store, &name, b"x").await {
                 Ok(_) => drop(keys.insert(name)),
-                Err(Error::InTheWay) => {}
+                Err(Error::InTheWay(_)) => {}
                 Err(error) => panic!("{name}: {error}"),
             }
         }
