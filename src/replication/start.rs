@@ -63,6 +63,7 @@ impl Starter<'_> {
         let machine = Arc::new(Machine::new(Arc::new(table), snapshots, listener)?);
         trust.load_if_needed(&log, &machine)?;
         self.replay(&log, &machine, node.node)?;
+        forget_unreadable(&machine)?;
         if let Some(why) = &trust.rebuilt {
             log::warn!("the metadata table was rebuilt from snapshots and log: {why}");
         }
@@ -123,6 +124,17 @@ impl Starter<'_> {
             (self.progress)(Progress::Replaying { done: next - start, total: end - start });
         }
     }
+}
+
+/// A snapshot beyond the table is one that could not be loaded. The leader sends another.
+fn forget_unreadable(machine: &Machine) -> Result<()> {
+    for found in machine.snapshots.list()? {
+        if Some(found.index) > machine.last().index() {
+            log::warn!("{} cannot be used and is removed", found.path.display());
+            machine.snapshots.remove(&found.path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether this node is the only member.

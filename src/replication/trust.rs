@@ -8,9 +8,9 @@ use openraft::LogIdOptionExt;
 use super::log::Log;
 use super::options::{OnProgress, Options, Progress};
 use super::raft::Machine;
-use super::snapshot::Snapshots;
+use super::snapshot::{Found, Snapshots};
 use super::store::{LastStop, StoreDir};
-use super::types::AppliedState;
+use super::types::{AppliedState, LogId};
 use crate::error::{Error, Result};
 use crate::meta::{EngineKind, Table, codec};
 
@@ -136,32 +136,31 @@ impl<'a> Trust<'a> {
         Ok(Ok(table))
     }
 
-    /// Fills an empty table from the newest snapshot that is whole, unless the log has it all.
+    /// Fills the table from the newest snapshot that is whole, when it is empty, or when there is one
+    /// beyond all that table and log have: the node stopped while it took that over from the leader.
     ///
     /// # Errors
     /// [`Error::Damaged`] when the log was cut and no snapshot is whole.
     pub fn load_if_needed(&mut self, log: &Log, machine: &Machine) -> Result<()> {
-        let ends = log.ends();
-        if machine.last().is_some() || ends.last.is_none() {
-            return Ok(());
-        }
-        if self.options.engine != EngineKind::Memory {
+        let is_lost = machine.last().is_none() && log.ends().last.is_some();
+        if is_lost && self.options.engine != EngineKind::Memory {
             self.rebuilt.get_or_insert_with(|| "the metadata table was missing or empty".into());
         }
         for found in machine.snapshots.list()? {
-            let reader = match machine.snapshots.open(&found.path) {
-                Err(error @ Error::Store(_)) => return Err(error),
-                opened => opened,
-            };
-            let total = found.bytes;
-            let seen = |done| (self.progress)(Progress::Loading { done, total });
-            match reader.and_then(|reader| machine.load(reader, &seen)) {
-                Ok(()) if machine.last().index() >= ends.purged.index() => return Ok(()),
+            if machine.last().index() >= Some(found.index) {
+                break;
+            }
+            match self.load(&found, log, machine) {
+                Ok(()) if machine.last().index() >= purged(log) => return Ok(()),
                 Ok(()) => log::warn!("{} is too old", found.path.display()),
-                Err(error) => log::warn!("{} cannot be used: {error}", found.path.display()),
+                Err(Load::Never(error)) => return Err(error),
+                Err(Load::Other(error)) => {
+                    log::warn!("{} cannot be used: {error}", found.path.display());
+                }
             }
         }
-        match ends.purged {
+        match log.ends().purged {
+            _ if machine.last().is_some() && machine.last().index() >= purged(log) => Ok(()),
             None => machine.clear(),
             Some(purged) => Err(Error::damaged(format!(
                 "the metadata table is gone, the log begins after entry {} and no snapshot is \
@@ -169,6 +168,72 @@ impl<'a> Trust<'a> {
                 purged.index
             ))),
         }
+    }
+
+    /// Brings the table to what the snapshot has, or the log to lead there.
+    fn load(&self, found: &Found, log: &Log, machine: &Machine) -> Result<(), Load> {
+        let reader = machine.snapshots.open(&found.path)?;
+        let Some(last) = reader.head.applied.last else { return Ok(()) };
+        let total = found.bytes;
+        let seen = |done| (self.progress)(Progress::Loading { done, total });
+        match knows(log, last)? {
+            // It was made here: what it has is committed, and the log has it, too.
+            true if machine.last().is_some() => is_committed(log, last),
+            true => machine.load(reader, &seen)?,
+            false => {
+                reader.verify()?;
+                let whole = machine.snapshots.open(&found.path)?;
+                let loaded = lead_to(log, last).and_then(|()| machine.load(whole, &seen));
+                loaded.map_err(Load::Never)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a snapshot was not loaded: it cannot be, or something else is wrong.
+enum Load {
+    Other(Error),
+    Never(Error),
+}
+
+impl From<Error> for Load {
+    fn from(error: Error) -> Self {
+        match error {
+            // Of a newer format: this program is the wrong one.
+            Error::Store(_) => Self::Never(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+fn purged(log: &Log) -> Option<u64> {
+    log.ends().purged.index()
+}
+
+/// Whether the log has the entry, or had it.
+fn knows(log: &Log, entry: LogId) -> Result<bool> {
+    if purged(log) >= Some(entry.index) {
+        return Ok(true);
+    }
+    let found = log.read(entry.index..entry.index + 1)?;
+    Ok(found.first().is_some_and(|found| found.log_id == entry))
+}
+
+/// Makes the log go on after `last`, a committed entry that it does not have. What it has instead was
+/// never committed, and what it has before, the snapshot has.
+fn lead_to(log: &Log, last: LogId) -> Result<()> {
+    let ends = log.ends();
+    if ends.last != ends.purged {
+        log.truncate(ends.purged.next_index())?;
+    }
+    is_committed(log, last);
+    log.purge(last)
+}
+
+fn is_committed(log: &Log, entry: LogId) {
+    if log.committed() <= entry.index {
+        log.save_committed(Some(entry));
     }
 }
 

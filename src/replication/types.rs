@@ -34,7 +34,7 @@ pub type SnapshotMeta = openraft::SnapshotMeta<NodeId, BasicNode>;
 /// A snapshot as openraft hands it on: a whole, verified file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFile {
-    /// Empty until something was received.
+    /// Empty for none.
     pub path: PathBuf,
 }
 

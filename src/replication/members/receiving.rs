@@ -6,25 +6,28 @@ use openraft::Snapshot;
 use openraft::raft::SnapshotResponse;
 
 use super::Cluster;
-use crate::env::{DiskFile, blocking};
+use crate::env::blocking;
 use crate::error::{Error, Result};
 use crate::replication::peers::SnapshotPart;
+use crate::replication::snapshot::Incoming;
 use crate::replication::types::SnapshotFile;
 use crate::types::NodeId;
 
 #[derive(Default)]
 pub struct Receiving {
-    partial: tokio::sync::Mutex<Option<Partial>>,
+    partial: Arc<tokio::sync::Mutex<Option<Partial>>>,
 }
 
 struct Partial {
     snapshot: String,
-    file: Arc<dyn DiskFile>,
-    end: u64,
+    incoming: Incoming,
 }
 
 impl Receiving {
     /// Takes one part; a first one throws away what came before it. The answer comes with the last.
+    ///
+    /// Openraft forgets the log as soon as it hears of a snapshot, before it replaces the table: only
+    /// one that is on disk, whole and under its name, may be told to it.
     ///
     /// # Errors
     /// [`Error::Conflict`] when it does not follow what is here: begin again.
@@ -33,34 +36,31 @@ impl Receiving {
         cluster: &Cluster,
         part: SnapshotPart,
     ) -> Result<Option<SnapshotResponse<NodeId>>> {
-        let mut partial = self.partial.lock().await;
+        // Held to the end of the work also when nobody waits for it any more.
+        let mut partial = Arc::clone(&self.partial).lock_owned().await;
         let SnapshotPart { vote, meta, offset, bytes, last } = part;
-        let snapshots = cluster.machine.snapshots.clone();
-        let before = partial.take().filter(|_| offset != 0);
-        let snapshot = meta.snapshot_id.clone();
+        let (snapshots, known) = (cluster.machine.snapshots.clone(), meta.clone());
         let written = blocking(move || {
-            let mut partial = match before {
-                Some(partial) => partial,
-                None => Partial { snapshot: snapshot.clone(), file: snapshots.receive()?, end: 0 },
+            let mut now = match partial.take().filter(|_| offset != 0) {
+                Some(before) => before,
+                None => {
+                    Partial { snapshot: known.snapshot_id.clone(), incoming: snapshots.receive()? }
+                }
             };
-            if partial.end != offset || partial.snapshot != snapshot {
+            if now.snapshot != known.snapshot_id {
                 return Err(Error::Conflict);
             }
-            let failed = |error| Error::io("receiving a snapshot", error);
-            partial.file.write_at(&bytes, offset).map_err(failed)?;
-            partial.end += bytes.len() as u64;
+            now.incoming.add(offset, &bytes)?;
             if last {
-                partial.file.sync().map_err(failed)?;
+                return snapshots.keep(now.incoming, &known).map(Some);
             }
-            Ok(partial)
+            *partial = Some(now);
+            Ok(None)
         });
-        *partial = Some(written.await.unwrap_or(Err(Error::ShuttingDown))?);
-        if !last {
+        let Some(path) = written.await.unwrap_or(Err(Error::ShuttingDown))? else {
             return Ok(None);
-        }
-        *partial = None;
-        let file = SnapshotFile { path: cluster.machine.snapshots.receiving() };
-        let snapshot = Snapshot { meta, snapshot: Box::new(file) };
+        };
+        let snapshot = Snapshot { meta, snapshot: Box::new(SnapshotFile { path }) };
         let installed = cluster.raft.install_full_snapshot(vote, snapshot).await;
         installed.map(Some).map_err(|error| Error::NoQuorum(error.to_string()))
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use openraft::{EntryPayload, LogIdOptionExt};
 use parking_lot::Mutex;
@@ -31,6 +31,8 @@ pub struct Machine {
     state: Mutex<AppliedState>,
     /// One more than the index of the last entry that is in the table.
     applied: watch::Sender<u64>,
+    /// The highest that `applied` ever was: a load begins with an empty table.
+    reached: AtomicU64,
     /// The newest snapshot, once it was looked for.
     newest: Mutex<Option<(Head, Found)>>,
     /// The newest snapshot is news to openraft, which is about to ask for it.
@@ -55,6 +57,7 @@ impl Machine {
             listener,
             origins: Mutex::default(),
             applied: watch::Sender::new(state.last.next_index()),
+            reached: AtomicU64::new(state.last.next_index()),
             state: Mutex::new(state),
             newest: Mutex::default(),
             announced: AtomicBool::default(),
@@ -90,6 +93,7 @@ impl Machine {
     fn set_state(&self, state: AppliedState) {
         let next = state.last.next_index();
         *self.state.lock() = state;
+        self.reached.fetch_max(next, Ordering::AcqRel);
         self.applied.send_replace(next);
     }
 
@@ -132,12 +136,10 @@ impl Machine {
         Ok(head)
     }
 
-    /// The newest snapshot, if there is one.
+    /// The newest snapshot of what the table has, if there is one.
     pub fn newest_snapshot(&self) -> Result<Option<(Head, Found)>> {
-        if self.newest.lock().is_none() {
-            self.look_for_newest()?;
-        }
-        Ok(self.newest.lock().clone())
+        let known = self.newest.lock().clone();
+        if known.is_some() { Ok(known) } else { self.look_for_newest() }
     }
 
     /// The next snapshot that openraft asks for is the newest there is.
@@ -149,30 +151,47 @@ impl Machine {
         self.announced.swap(false, Ordering::AcqRel)
     }
 
-    /// Takes over the snapshot in `path`, from elsewhere, and replaces the table by it.
-    pub fn install(&self, path: &Path) -> Result<()> {
-        self.snapshots.adopt(self.snapshots.open(path)?)?;
-        self.look_for_newest()?;
-        match self.newest.lock().clone() {
-            Some((_, found)) => self.load(self.snapshots.open(&found.path)?, &|_| {})?,
-            None => return Err(Error::NotFound),
+    /// Replaces the table by the snapshot in `path`, which is kept, and goes through `last`.
+    pub fn install(&self, path: &Path, last: Option<LogId>) -> Result<()> {
+        let reader = self.snapshots.open(path)?;
+        let (head, bytes) = (reader.head.clone(), reader.size()?);
+        if head.applied.last != last {
+            return Err(Error::damaged(format!("{} is another snapshot", path.display())));
+        }
+        self.load(reader, &|_| {})?;
+        let found = Found { index: last.map_or(0, |last| last.index), path: path.into(), bytes };
+        *self.newest.lock() = Some((head, found));
+        if let Err(error) = self.snapshots.prune() {
+            log::warn!("older snapshots stay for now: {error}");
         }
         (self.listener)(&[Change::Everything], 0);
         Ok(())
     }
 
-    fn look_for_newest(&self) -> Result<()> {
-        let newest = self.snapshots.list()?.into_iter().find_map(|found| {
-            match self.snapshots.open(&found.path) {
+    /// One that the table has not come to yet is on its way into it: openraft must not hear of it
+    /// from elsewhere, or it would not take it.
+    fn look_for_newest(&self) -> Result<Option<(Head, Found)>> {
+        // One at a time, so that what was seen first does not replace what was seen later.
+        let mut newest = self.newest.lock();
+        let found =
+            self.reached()?.into_iter().find_map(|found| match self.snapshots.open(&found.path) {
                 Ok(reader) => Some((reader.head, found)),
                 Err(error) => {
                     log::warn!("{} cannot be used: {error}", found.path.display());
                     None
                 }
-            }
-        });
-        *self.newest.lock() = newest;
-        Ok(())
+            });
+        newest.clone_from(&found);
+        Ok(found)
+    }
+
+    /// The snapshots of what the table has, or had before it is loaded, newest first.
+    fn reached(&self) -> Result<Vec<Found>> {
+        let mut found = self.snapshots.list()?;
+        // One of a table to which nothing was applied has index 0.
+        let next = self.reached.load(Ordering::Acquire).max(1);
+        found.retain(|found| found.index < next);
+        Ok(found)
     }
 
     /// Replaces the table by what a snapshot has. `seen` is told the bytes that were read.
@@ -196,7 +215,7 @@ impl Machine {
 
     /// Index through which the log may be forgotten: what the older of two snapshots has.
     pub fn purgeable(&self) -> Result<Option<u64>> {
-        Ok(self.snapshots.list()?.get(1).map(|older| older.index))
+        Ok(self.reached()?.get(1).map(|older| older.index))
     }
 
     /// Index of the newest snapshot.

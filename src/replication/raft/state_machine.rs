@@ -1,5 +1,6 @@
 //! The machine as openraft drives it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
@@ -57,18 +58,19 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
-        Ok(Box::new(SnapshotFile { path: self.machine.snapshots.receiving() }))
+        // Snapshots come in whole: see `members/receiving.rs`.
+        Ok(Box::new(SnapshotFile { path: PathBuf::new() }))
     }
 
-    /// Keeps the snapshot and replaces the table by it, while openraft goes on: a member that is
-    /// silent for long would call for an election.
+    /// Replaces the table by the snapshot, which is kept already, while openraft goes on: a member
+    /// that is silent for long would call for an election.
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMeta,
+        meta: &SnapshotMeta,
         snapshot: Box<SnapshotFile>,
     ) -> Result<(), StorageError> {
-        let machine = Arc::clone(&self.machine);
-        let installed = detached("snapshot", move || machine.install(&snapshot.path)).await;
+        let (machine, last) = (Arc::clone(&self.machine), meta.last_log_id);
+        let installed = detached("snapshot", move || machine.install(&snapshot.path, last)).await;
         installed.map_err(snapshot_failed)
     }
 

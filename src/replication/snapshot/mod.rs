@@ -2,6 +2,7 @@
 //! older one.
 
 mod frame;
+mod incoming;
 mod reader;
 mod writer;
 
@@ -12,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::frame::Head;
+pub use self::incoming::Incoming;
 pub use self::reader::{Reader, Records};
 use self::writer::{PAGE_BYTES, Writer};
 use super::log::Log;
 use super::types::{AppliedState, LogId, SnapshotMeta};
-use crate::env::{Access, Clock, Disk, DiskFile};
+use crate::env::{Clock, Disk};
 use crate::error::{Error, Result};
 use crate::meta::{Table, codec};
 
@@ -85,34 +87,12 @@ impl Snapshots {
         Ok(head)
     }
 
-    /// Takes over a snapshot from elsewhere.
-    pub fn adopt(&self, mut from: Reader) -> Result<Head> {
-        let head = from.head.clone();
-        self.write(&head, &mut || from.records())?;
-        Ok(head)
-    }
-
-    /// A new, empty file at [`Self::receiving`].
-    pub fn receive(&self) -> Result<Arc<dyn DiskFile>> {
-        let path = self.receiving();
-        self.remove(&path)?;
-        let failed = |error| Error::io(format!("making {}", path.display()), error);
-        self.disk.open(&path, Access::Create, false).map_err(failed)
-    }
-
-    /// Where a snapshot from elsewhere is received.
-    pub fn receiving(&self) -> PathBuf {
-        self.dir.join("received.new")
-    }
-
     fn write(
         &self,
         head: &Head,
         next_page: &mut dyn FnMut() -> Result<Option<Vec<frame::Pair>>>,
     ) -> Result<()> {
-        let index = head.applied.last.map_or(0, |last| last.index);
-        let unfinished = self.dir.join(format!("{index:020}.new"));
-        let finished = self.dir.join(format!("{index:020}.snap"));
+        let unfinished = self.path(head).with_extension("new");
         self.remove(&unfinished)?;
         let written = self.write_pages(&unfinished, head, next_page).and_then(|()| {
             let back = self.open(&unfinished)?.verify()?;
@@ -123,10 +103,14 @@ impl Snapshots {
             let _ = self.remove(&unfinished);
             return Err(error);
         }
-        let naming = |error| Error::io(format!("naming {}", finished.display()), error);
-        self.disk.rename(&unfinished, &finished).map_err(naming)?;
-        self.sync_dir()?;
+        self.name(&unfinished, head)?;
         self.prune()
+    }
+
+    /// Where a snapshot is when it is whole.
+    fn path(&self, head: &Head) -> PathBuf {
+        let index = head.applied.last.map_or(0, |last| last.index);
+        self.dir.join(format!("{index:020}.snap"))
     }
 
     fn write_pages(
@@ -143,7 +127,7 @@ impl Snapshots {
     }
 
     /// Removes all but the newest.
-    fn prune(&self) -> Result<()> {
+    pub fn prune(&self) -> Result<()> {
         for old in self.list()?.iter().skip(KEPT) {
             self.remove(&old.path)?;
         }
@@ -161,7 +145,7 @@ impl Snapshots {
         Ok(())
     }
 
-    fn remove(&self, path: &Path) -> Result<()> {
+    pub fn remove(&self, path: &Path) -> Result<()> {
         match self.disk.remove(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(format!("removing {}", path.display()), error))

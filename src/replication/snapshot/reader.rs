@@ -49,6 +49,11 @@ impl Reader {
         Ok(reader)
     }
 
+    /// Bytes of the file.
+    pub fn size(&self) -> Result<u64> {
+        self.file.size().map_err(|error| Error::io("reading a snapshot", error))
+    }
+
     /// Bytes of the file that were read.
     pub fn position(&self) -> u64 {
         self.window_at + self.next as u64

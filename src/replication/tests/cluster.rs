@@ -224,33 +224,8 @@ async fn a_minority_refuses_and_heals() {
     }
 }
 
-/// A member whose log reaches back too far for the others gets a snapshot, and goes on from there.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_member_that_was_away_for_long_gets_a_snapshot() {
-    let mut cluster = Cluster::of(3).await;
-    let leader = cluster.leader(&[0, 1, 2]).await;
-    let away = (leader + 1) % 3;
-    cluster.nodes[away].kill();
-    let replica = Arc::clone(cluster.nodes[leader].replica());
-    for number in 0..200 {
-        make_bucket(&replica, &format!("bucket-{number:03}"), Wait::Applied).await;
-    }
-    // Twice, for the log is cut behind the older one.
-    for name in ["one", "two"] {
-        replica.machine.take_snapshot(&replica.log, &|| true).unwrap();
-        make_bucket(&replica, name, Wait::Durable).await;
-    }
-    cluster.purge(&replica).await;
-
-    cluster.nodes[away].start().await;
-    let returned = cluster.nodes[away].replica();
-    returned.barrier().await.unwrap();
-    assert_eq!(records(returned).len(), records(&replica).len());
-    make_bucket(returned, "after", Wait::Durable).await;
-}
-
 /// A directory whose record takes 40 kB in the log.
-fn large_directory(parent: Ino, number: usize) -> Mutation {
+pub fn large_directory(parent: Ino, number: usize) -> Mutation {
     let mut directory = make(parent, &number.to_string(), FileKind::Directory);
     if let Mutation::Make(make) = &mut directory {
         make.xattrs = vec![(b"user.large".to_vec(), vec![number as u8; 40_000])];
@@ -369,7 +344,7 @@ async fn only_who_led_votes_for_itself_after_its_machine_went_down() {
 
 impl Cluster {
     /// Cuts a leader's log behind the older of its two snapshots.
-    async fn purge(&self, replica: &Replica) {
+    pub async fn purge(&self, replica: &Replica) {
         let upto = replica.machine.purgeable().unwrap().unwrap();
         replica.machine.announce();
         replica.cluster.raft.trigger().snapshot().await.unwrap();

@@ -1,5 +1,6 @@
 //! Whole replicas, over real and simulated disks.
 
+mod away;
 mod basics;
 mod cluster;
 mod faults;
