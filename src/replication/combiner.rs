@@ -44,6 +44,8 @@ pub struct Answered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     ThisNode,
+    /// This node's as the leader: it is proposed by no other.
+    Leader,
     /// One that takes this node for the leader, and asks again elsewhere if it is none.
     Peer,
 }
@@ -94,12 +96,14 @@ impl Combiner {
         queue: &mut mpsc::UnboundedReceiver<Proposal>,
     ) -> (Vec<Proposal>, Option<Proposal>) {
         let room = entry_limit(&self.log).min(BATCH_BYTES) - self.unsettled.len() * ABORT_BYTES;
-        let (mut bytes, mut group) = (first.bytes, vec![first]);
+        let (mut bytes, is_leaders) = (first.bytes, first.source == Source::Leader);
+        let mut group = vec![first];
         while group.len() + self.unsettled.len() < ENTRY_MUTATIONS_MAX
             && let Ok(proposal) = queue.try_recv()
         {
             bytes += proposal.bytes;
-            if bytes > room {
+            // What stays here is by itself: the rest goes to the next leader if need be.
+            if bytes > room || is_leaders || proposal.source == Source::Leader {
                 return (group, Some(proposal));
             }
             group.push(proposal);
@@ -115,7 +119,7 @@ impl Combiner {
         }
         if self.unsettled.len() >= UNKNOWN_MAX {
             // Earlier changes have to be settled before there are more of them.
-            if let Err(error) = self.propose(Vec::new(), true).await {
+            if let Err(error) = self.propose(Vec::new(), true, Reach::Anywhere).await {
                 group.into_iter().for_each(|proposal| self.decline(proposal, error.clone()));
                 return;
             }
@@ -127,8 +131,10 @@ impl Combiner {
             return;
         }
         let urgent = group.iter().any(|proposal| proposal.urgent);
+        let is_leaders = group.iter().any(|proposal| proposal.source == Source::Leader);
+        let reach = if is_leaders { Reach::Here } else { Reach::Anywhere };
         let requests = group.iter_mut().map(|proposal| proposal.request.clone()).collect();
-        match self.propose(requests, urgent).await {
+        match self.propose(requests, urgent, reach).await {
             Ok(done) => self.answer(group, done),
             Err(error) => self.fail(group, &error),
         }
@@ -137,7 +143,7 @@ impl Combiner {
     /// Passes on what is still to be proposed here.
     fn wanted(&self, proposal: Proposal) -> Option<Proposal> {
         let leads = self.cluster.leader() == Leader::ThisNode;
-        if proposal.source == Source::Peer && !leads {
+        if proposal.source != Source::ThisNode && !leads {
             self.decline(proposal, Error::NoQuorum("this node does not lead".into()));
             return None;
         }
@@ -158,10 +164,15 @@ impl Combiner {
     }
 
     /// Puts `requests`, after what has to be settled first, into the log.
-    async fn propose(&mut self, requests: Vec<Request>, urgent: bool) -> Result<Done, Error> {
+    async fn propose(
+        &mut self,
+        requests: Vec<Request>,
+        urgent: bool,
+        reach: Reach,
+    ) -> Result<Done, Error> {
         let before = self.unsettled.len();
         let all = self.unsettled.iter().cloned().chain(requests).collect();
-        let mut done = self.write(Batch::new(all, urgent)).await?;
+        let mut done = self.write(Batch::new(all, urgent), reach).await?;
         done.outcomes.drain(..before.min(done.outcomes.len()));
         for abort in std::mem::take(&mut self.unsettled) {
             if let Mutation::Abort { sequence } = abort.mutation {
@@ -186,7 +197,7 @@ impl Combiner {
     fn fail(&mut self, group: Vec<Proposal>, error: &Error) {
         for proposal in group {
             let id = proposal.request.id;
-            let own = proposal.source == Source::ThisNode && id.session == self.book.session();
+            let own = proposal.source != Source::Peer && id.session == self.book.session();
             if own {
                 let abort = self.book.request(Mutation::Abort { sequence: id.sequence });
                 self.unsettled.push(abort);
@@ -202,13 +213,15 @@ impl Combiner {
     }
 
     /// Proposes the batch, here or to the leader, again and again while there is none.
-    async fn write(&self, batch: Batch) -> Result<Done, Error> {
+    async fn write(&self, batch: Batch, reach: Reach) -> Result<Done, Error> {
         let attempts = async {
             loop {
-                match self.attempt(&batch).await {
+                match self.attempt(&batch, reach).await {
                     Ok(done) => return Ok(done),
-                    Err(Attempt::Again(error)) => log::debug!("proposing again: {error}"),
-                    Err(Attempt::Never(error)) => return Err(error),
+                    Err(Attempt::Again(error)) if reach == Reach::Anywhere => {
+                        log::debug!("proposing again: {error}");
+                    }
+                    Err(Attempt::Again(error) | Attempt::Never(error)) => return Err(error),
                 }
                 tokio::time::sleep(ASK_AGAIN).await;
             }
@@ -217,9 +230,12 @@ impl Combiner {
         within(self.retry_for, attempts).await.unwrap_or_else(given_up)
     }
 
-    async fn attempt(&self, batch: &Batch) -> Result<Done, Attempt> {
+    async fn attempt(&self, batch: &Batch, reach: Reach) -> Result<Done, Attempt> {
         match self.cluster.leader() {
             Leader::ThisNode => self.write_here(batch).await,
+            Leader::Other(_) if reach == Reach::Here => {
+                Err(Attempt::Never(Error::NoQuorum("this node does not lead".into())))
+            }
             Leader::Other(node) => {
                 let requests = &*batch.requests;
                 let asked: Result<Proposed> =
@@ -253,6 +269,14 @@ impl Combiner {
         let known = self.log.failure().or_else(|| self.cluster.machine.failure());
         known.unwrap_or(Error::ShuttingDown)
     }
+}
+
+/// Who may propose a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Here,
+    /// Whoever leads.
+    Anywhere,
 }
 
 /// A batch that is in the log and applied.

@@ -64,16 +64,31 @@ impl Proposer {
     ) -> Result<Outcome> {
         self.machine.set_origin(request.id, origin);
         let answered = self.submit(request, wait).await?;
-        if let Outcome::Refused(refusal) = answered.outcome {
+        let (outcome, record) = (self.accepted(answered.outcome)?, answered.record);
+        if wait == Wait::Durable {
+            self.in_time(self.log.wait_synced(record)).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// As [`Self::propose`], for what only the leader may decide: it goes to no other node, whatever
+    /// happens.
+    ///
+    /// # Errors
+    /// [`Error::NoQuorum`] when this node does not lead, or not long enough.
+    pub async fn propose_as_leader(&self, mutation: Mutation) -> Result<Outcome> {
+        let request = self.book.request(mutation);
+        self.accepted(self.submit_here(request, Wait::Applied, Source::Leader).await?.outcome)
+    }
+
+    fn accepted(&self, outcome: Outcome) -> Result<Outcome> {
+        if let Outcome::Refused(refusal) = outcome {
             if refusal == Refusal::Fenced {
                 self.machine.ring_sessions();
             }
             return Err(refusal.into());
         }
-        if wait == Wait::Durable {
-            self.in_time(self.log.wait_synced(answered.record)).await?;
-        }
-        Ok(answered.outcome)
+        Ok(outcome)
     }
 
     /// Puts a request into the order, for the first time or again.
@@ -82,17 +97,22 @@ impl Proposer {
         if let Some(member) = &self.trial {
             return self.in_time(member.submit(self, request)).await;
         }
-        self.submit_here(request, wait).await
+        self.submit_here(request, wait, Source::ThisNode).await
     }
 
-    pub(super) async fn submit_here(&self, request: Request, wait: Wait) -> Result<Answered> {
+    pub(super) async fn submit_here(
+        &self,
+        request: Request,
+        wait: Wait,
+        source: Source,
+    ) -> Result<Answered> {
         let id = request.id;
         let bytes = self.measure(&request).inspect_err(|_| {
             self.book.settle(id);
             self.machine.clear_origin(id);
         })?;
         let urgent = wait == Wait::Durable;
-        let answered = self.enqueue(request, bytes, urgent, Source::ThisNode)?;
+        let answered = self.enqueue(request, bytes, urgent, source)?;
         self.in_time(async { answered.await.unwrap_or(Err(Error::ShuttingDown)) }).await
     }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Wait;
-use super::combiner::Answered;
+use super::combiner::{Answered, Source};
 use super::proposer::Proposer;
 use crate::error::{Error, Result};
 use crate::meta::Request;
@@ -116,7 +116,7 @@ impl Member {
         let mut answers = self.answers.lock().await;
         while answers.len() < upto {
             let Some(request) = self.order.get(answers.len()) else { break };
-            answers.push(proposer.submit_here(request, Wait::Applied).await?);
+            answers.push(proposer.submit_here(request, Wait::Applied, Source::ThisNode).await?);
         }
         Ok(())
     }

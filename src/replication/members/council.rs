@@ -8,15 +8,18 @@ use std::time::Duration;
 use openraft::{BasicNode, ChangeMembers, LogIdOptionExt, ServerState};
 
 use super::{Cluster, Leases};
+use crate::env::within;
 use crate::error::{Error, Result};
 use crate::meta::{Mutation, Outcome};
-use crate::replication::proposer::{Proposer, Wait};
+use crate::replication::proposer::Proposer;
 use crate::types::{NodeId, SessionId};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(500);
 /// More do not make a cluster safer, only slower.
 const VOTERS_MAX: usize = 5;
+/// How long a quorum may take to say that this node leads.
+const CONFIRM_MAX: Duration = Duration::from_secs(2);
 /// A node that has the log up to so many entries counts as caught up.
 const CAUGHT_UP: u64 = 1000;
 
@@ -56,6 +59,9 @@ impl Council {
             .collect();
         let term = self.cluster.raft.metrics().borrow().current_term;
         let dead = self.leases.run_out(term, &live);
+        if !dead.is_empty() {
+            self.confirm().await?;
+        }
         for (id, session) in sessions.iter().filter(|(id, _)| dead.contains(id)) {
             log::warn!("node {} has been silent for too long: its session ends", session.node);
             self.end(*id).await?;
@@ -67,11 +73,21 @@ impl Council {
         Ok(())
     }
 
+    /// A leader that was cut off hears nobody, and may not lead any more: then it is not the others
+    /// that were silent.
+    async fn confirm(&self) -> Result<()> {
+        let confirmed = within(CONFIRM_MAX, self.cluster.raft.get_read_log_id()).await;
+        match confirmed {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(Error::NoQuorum(error.to_string())),
+            None => Err(Error::NoQuorum("nobody confirms that this node leads".into())),
+        }
+    }
+
+    /// As the leader only: another one judges by what it hears itself.
     async fn end(&self, session: SessionId) -> Result<()> {
         let end = Mutation::EndSession { session };
-        while let Outcome::More(true) = self.proposer.propose(end.clone(), Wait::Applied, 0).await?
-        {
-        }
+        while let Outcome::More(true) = self.proposer.propose_as_leader(end.clone()).await? {}
         Ok(())
     }
 

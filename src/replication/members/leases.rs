@@ -21,6 +21,10 @@ use crate::types::{NodeId, SessionId};
 pub const LEASE: Duration = Duration::from_secs(20);
 /// Between two signs of life.
 const EVERY: Duration = Duration::from_secs(2);
+/// A node that leads hears itself at least, and looks, more often than that: if it did not, it stood
+/// still, and the others may have spoken all the time.
+const STOOD_STILL: Duration = Duration::from_secs(3);
+const _: () = assert!(STOOD_STILL.as_secs() > EVERY.as_secs());
 
 /// A node lives, where it can be reached, and how it is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +56,8 @@ struct Ears {
     /// The term it is known for: a new leader has heard nobody yet, and waits a whole lease.
     term: u64,
     since: Duration,
+    /// When it heard somebody, or looked, last.
+    awake: Duration,
     sessions: HashMap<SessionId, Duration>,
     nodes: BTreeMap<NodeId, (Alive, Duration)>,
 }
@@ -59,8 +65,18 @@ struct Ears {
 impl Ears {
     fn listen_for(&mut self, term: u64, now: Duration) {
         if self.term != term {
-            *self = Self { term, since: now, ..Self::default() };
+            *self = Self { term, since: now, awake: now, ..Self::default() };
         }
+        self.wake(now);
+    }
+
+    /// After a pause of the process every session has a whole lease again.
+    fn wake(&mut self, now: Duration) {
+        if now.saturating_sub(self.awake) > STOOD_STILL {
+            self.since = now;
+            self.sessions.clear();
+        }
+        self.awake = now;
     }
 }
 
@@ -73,6 +89,7 @@ impl Leases {
     pub fn note(&self, node: NodeId, alive: Alive) {
         let now = self.clock.elapsed();
         let mut ears = self.heard.lock();
+        ears.wake(now);
         ears.sessions.insert(alive.session, now);
         ears.nodes.insert(node, (alive, now));
     }
@@ -169,22 +186,51 @@ mod tests {
         Alive { session, address, applied: 0, disk_total: 0, disk_free: 0 }
     }
 
+    /// Time passes while the leader of `term` looks again and again.
+    fn pass(clock: &SimClock, leases: &Leases, term: u64, time: Duration) {
+        let step = Duration::from_millis(500);
+        let mut left = time;
+        while !left.is_zero() {
+            clock.advance(left.min(step));
+            leases.run_out(term, &[SessionId(1), SessionId(2)]);
+            left = left.saturating_sub(step);
+        }
+    }
+
     #[test]
     fn a_lease_runs_out_a_whole_lease_after_the_last_word() {
         let clock = Arc::new(SimClock::new(1));
         let leases = Leases::new(clock.clone());
         let all = [SessionId(1), SessionId(2)];
         assert!(leases.run_out(7, &all).is_empty());
-        clock.advance(LEASE);
+        pass(&clock, &leases, 7, LEASE);
         leases.note(2, word(2));
-        clock.advance(Duration::from_millis(1));
+        pass(&clock, &leases, 7, Duration::from_millis(1));
         assert_eq!(leases.run_out(7, &all), [SessionId(1)]);
         // A new leader has heard nobody and must not take that for death.
         assert!(leases.run_out(8, &all).is_empty());
-        clock.advance(LEASE + Duration::from_millis(1));
+        pass(&clock, &leases, 8, LEASE + Duration::from_millis(1));
         assert_eq!(leases.run_out(8, &all), all);
         assert_eq!(leases.listening(8), LEASE + Duration::from_millis(1));
         leases.note(2, word(2));
         assert_eq!((leases.listening(9), leases.heard().len()), (Duration::ZERO, 0));
+    }
+
+    /// A leader that was stopped for a while has not listened: nobody was silent.
+    #[test]
+    fn a_pause_of_the_leader_is_nobodys_silence() {
+        let clock = Arc::new(SimClock::new(1));
+        let leases = Leases::new(clock.clone());
+        let all = [SessionId(1), SessionId(2)];
+        leases.note(1, word(1));
+        assert!(leases.run_out(7, &all).is_empty());
+        clock.advance(LEASE * 2);
+        assert!(leases.run_out(7, &all).is_empty());
+        clock.advance(LEASE * 2);
+        // The first that happens may be that another one is heard.
+        leases.note(2, word(2));
+        assert!(leases.run_out(7, &all).is_empty());
+        pass(&clock, &leases, 7, LEASE + Duration::from_millis(1));
+        assert_eq!(leases.run_out(7, &all), all);
     }
 }

@@ -21,6 +21,7 @@ pub struct Cluster {
     pub wires: Wires,
     pub nodes: Vec<Node>,
     log: LogOptions,
+    clock: Arc<dyn Clock>,
 }
 
 pub struct Node {
@@ -28,6 +29,7 @@ pub struct Node {
     pub disk: SimDisk,
     pub options: Options,
     replica: Option<Arc<Replica>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Node {
@@ -37,7 +39,8 @@ impl Node {
 
     pub async fn start(&mut self) {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        self.replica = Some(open(&self.options, &disk).await.unwrap());
+        let clock = Arc::clone(&self.clock);
+        self.replica = Some(open_at(&self.options, &disk, clock).await.unwrap());
     }
 
     /// As SIGKILL: what was written is there, nothing else happens.
@@ -50,27 +53,27 @@ impl Node {
 impl Cluster {
     /// One node, which others may join.
     async fn of_one() -> Self {
-        Self::of_one_with(memory().log).await
+        Self::of_one_with(memory().log, clock()).await
     }
 
-    async fn of_one_with(log: LogOptions) -> Self {
+    async fn of_one_with(log: LogOptions, clock: Arc<dyn Clock>) -> Self {
         let wires = Wires::new();
         let options = Options { peers: Some(wires.peers()), log, ..memory() };
         let sim = SimDisk::new();
         let disk: Arc<dyn Disk> = Arc::new(sim.clone());
         init(&options, &disk).await.unwrap();
-        let mut node = Node { id: 0, disk: sim, options, replica: None };
+        let mut node = Node { id: 0, disk: sim, options, replica: None, clock: clock.clone() };
         node.start().await;
         node.id = node.replica().node();
-        Self { wires, nodes: vec![node], log }
+        Self { wires, nodes: vec![node], log, clock }
     }
 
     pub async fn of(count: usize) -> Self {
-        Self::of_with(count, memory().log).await
+        Self::of_with(count, memory().log, clock()).await
     }
 
-    async fn of_with(count: usize, log: LogOptions) -> Self {
-        let mut cluster = Self::of_one_with(log).await;
+    pub async fn of_with(count: usize, log: LogOptions, clock: Arc<dyn Clock>) -> Self {
+        let mut cluster = Self::of_one_with(log, clock).await;
         for id in 1..count as u64 {
             cluster.join(id).await;
         }
@@ -103,7 +106,8 @@ impl Cluster {
         )
         .await
         .unwrap();
-        let mut node = Node { id, disk: sim, options, replica: None };
+        let clock = Arc::clone(&self.clock);
+        let mut node = Node { id, disk: sim, options, replica: None, clock };
         node.start().await;
         self.nodes.push(node);
     }
@@ -302,7 +306,7 @@ async fn a_change_of_voters_that_stopped_half_way_is_finished() {
 async fn a_slow_link_is_enough() {
     // Entries as large as they are outside of tests.
     let log = LogOptions { direct: false, ..LogOptions::DEFAULT };
-    let cluster = Cluster::of_with(3, log).await;
+    let cluster = Cluster::of_with(3, log, clock()).await;
     let leader = cluster.leader(&[0, 1, 2]).await;
     let replica = cluster.nodes[leader].replica();
     let bucket = make_bucket(replica, "bucket", Wait::Durable).await;

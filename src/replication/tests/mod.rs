@@ -5,6 +5,7 @@ mod basics;
 mod cluster;
 mod faults;
 mod https;
+mod leases;
 mod leaving;
 mod sessions;
 mod snapshots;
@@ -47,8 +48,16 @@ pub async fn init(options: &Options, disk: &Arc<dyn Disk>) -> Result<()> {
 }
 
 pub async fn open(options: &Options, disk: &Arc<dyn Disk>) -> Result<Arc<Replica>> {
+    open_at(options, disk, clock()).await
+}
+
+pub async fn open_at(
+    options: &Options,
+    disk: &Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Replica>> {
     let quiet = Box::new(|_: &[_], _| {});
-    Replica::open(options.clone(), Arc::clone(disk), clock(), &|_| {}, quiet).await
+    Replica::open(options.clone(), Arc::clone(disk), clock, &|_| {}, quiet).await
 }
 
 /// A bucket under the root.
