@@ -11,7 +11,6 @@ use super::book::Book;
 use super::log::Log;
 use super::members::{ASK_AGAIN, Cluster, Leader};
 use super::peers::{Kind, Proposed};
-use super::snapshotter::Schedule;
 use super::types::Batch;
 use crate::env::within;
 use crate::error::{Error, Result};
@@ -65,8 +64,6 @@ pub struct Combiner {
     pub cluster: Cluster,
     pub log: Arc<Log>,
     pub book: Arc<Book>,
-    /// What is due when the log has grown.
-    pub schedules: [Arc<Schedule>; 2],
     pub retry_for: Duration,
     /// Aborts of proposals whose fate is unknown. They go before whatever is proposed next, so that
     /// a late copy of what they abort cannot follow it.
@@ -80,8 +77,6 @@ impl Combiner {
         while let Some(first) = next.take() {
             let (group, left) = self.gather(first, &mut queue);
             self.commit(group).await;
-            let appended = self.log.appended();
-            self.schedules.iter().for_each(|schedule| schedule.appended(appended));
             next = match left {
                 Some(proposal) => Some(proposal),
                 None => queue.recv().await,

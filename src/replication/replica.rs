@@ -119,7 +119,9 @@ impl Replica {
         let Plugged { transport, address, begin } = plugged;
         let alone = Arc::new(Alone::default());
         alone.set(is_alone(&machine, node.node));
-        let store = LogStore::new(node.node, Arc::clone(&log), Arc::clone(&alone));
+        let schedules = Schedules::of(&options, &log, &machine)?;
+        let due = schedules.both();
+        let store = LogStore::new(node.node, Arc::clone(&log), Arc::clone(&alone), due);
         let state_machine = StateMachine::new(Arc::clone(&machine), Arc::clone(&log));
         let network = Network {
             transport: Arc::clone(&transport),
@@ -141,7 +143,7 @@ impl Replica {
             None => node,
         };
         let works = Works { options: &options, host: &host, log: &log, cluster: &cluster };
-        let (snapshotter, flusher, proposer) = works.start()?;
+        let (snapshotter, flusher, proposer) = works.start(schedules)?;
         let (barrier, rounds) = Barrier::new(cluster.clone(), options.timeout, Arc::clone(&clock));
         host.spawn(rounds);
         let invitations =
@@ -334,6 +336,26 @@ impl Replica {
     }
 }
 
+/// What is due when the log has grown.
+struct Schedules {
+    snapshots: Arc<Schedule>,
+    flushes: Arc<Schedule>,
+}
+
+impl Schedules {
+    fn of(options: &Options, log: &Log, machine: &Machine) -> Result<Self> {
+        let pending = log.bytes_after(machine.snapshot_index()?);
+        Ok(Self {
+            snapshots: Schedule::new(options.snapshot_log_bytes, pending),
+            flushes: Schedule::new(options.flush_log_bytes, 0),
+        })
+    }
+
+    fn both(&self) -> [Arc<Schedule>; 2] {
+        [Arc::clone(&self.snapshots), Arc::clone(&self.flushes)]
+    }
+}
+
 /// What goes on in the background of one replica.
 struct Works<'a> {
     options: &'a Options,
@@ -343,36 +365,27 @@ struct Works<'a> {
 }
 
 impl Works<'_> {
-    fn start(&self) -> Result<(Snapshotter, Option<Flusher>, Proposer)> {
-        let machine = &self.cluster.machine;
-        let pending = self.log.bytes_after(machine.snapshot_index());
-        let schedule = Schedule::new(self.options.snapshot_log_bytes, pending);
-        let snapshotter = Snapshotter::start(
-            Arc::clone(&schedule),
-            self.host,
-            Arc::clone(machine),
-            Arc::clone(self.log),
-        )?;
-        let flushes = Schedule::new(self.options.flush_log_bytes, 0);
+    fn start(&self, due: Schedules) -> Result<(Snapshotter, Option<Flusher>, Proposer)> {
+        let (machine, log) = (&self.cluster.machine, self.log);
+        let snapshotter =
+            Snapshotter::start(due.snapshots, self.host, Arc::clone(machine), Arc::clone(log))?;
         let flusher = match self.options.engine {
             // A commit of redb is on disk after a flush only.
             EngineKind::Redb => {
-                let (machine, log) = (Arc::clone(machine), Arc::clone(self.log));
-                Some(Flusher::start(Arc::clone(&flushes), machine, log)?)
+                Some(Flusher::start(due.flushes, Arc::clone(machine), Arc::clone(log))?)
             }
             EngineKind::Sled | EngineKind::Memory => None,
         };
-        Ok((snapshotter, flusher, self.combine([schedule, flushes])))
+        Ok((snapshotter, flusher, self.combine()))
     }
 
-    fn combine(&self, schedules: [Arc<Schedule>; 2]) -> Proposer {
+    fn combine(&self) -> Proposer {
         let (queue, waiting) = mpsc::unbounded_channel();
         let book = Arc::new(Book::default());
         let combiner = Combiner {
             cluster: self.cluster.clone(),
             log: Arc::clone(self.log),
             book: Arc::clone(&book),
-            schedules,
             retry_for: self.options.timeout,
             unsettled: Vec::new(),
         };

@@ -42,7 +42,7 @@ impl Schedule {
         })
     }
 
-    /// Called after each commit with [`Log::appended`].
+    /// Called after each write of the log with [`Log::appended`].
     pub fn appended(&self, bytes: u64) {
         if bytes >= self.next_at.load(Ordering::Relaxed) {
             self.is_due.store(true, Ordering::Release);

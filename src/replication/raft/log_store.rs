@@ -11,6 +11,7 @@ use openraft::{AnyError, EntryPayload, LogIdOptionExt, LogState, RaftLogReader, 
 use super::voters::Voters;
 use crate::error::Error;
 use crate::replication::log::Log;
+use crate::replication::snapshotter::Schedule;
 use crate::replication::types::{Batch, Entry, LogId, StorageError, Types, Vote};
 use crate::types::NodeId;
 
@@ -35,11 +36,18 @@ pub struct LogStore {
     log: Arc<Log>,
     alone: Arc<Alone>,
     voters: Arc<Voters>,
+    /// What is due when the log has grown, whoever proposes what is in it.
+    schedules: Arc<[Arc<Schedule>]>,
 }
 
 impl LogStore {
-    pub fn new(node: NodeId, log: Arc<Log>, alone: Arc<Alone>) -> Self {
-        Self { node, log, alone, voters: Arc::default() }
+    pub fn new(
+        node: NodeId,
+        log: Arc<Log>,
+        alone: Arc<Alone>,
+        schedules: impl Into<Arc<[Arc<Schedule>]>>,
+    ) -> Self {
+        Self { node, log, alone, voters: Arc::default(), schedules: schedules.into() }
     }
 
     pub fn voters(&self) -> &Voters {
@@ -160,6 +168,8 @@ impl RaftLogStorage<Types> for LogStore {
         self.voters.appended(&entries);
         let early = self.leads_others(&entries);
         let record = self.log.append(entries).map_err(writing)?;
+        let appended = self.log.appended();
+        self.schedules.iter().for_each(|schedule| schedule.appended(appended));
         batches.iter().for_each(|batch| batch.set_record(record));
         if grows {
             self.alone.set(false);

@@ -218,9 +218,9 @@ impl Machine {
         Ok(self.reached()?.get(1).map(|older| older.index))
     }
 
-    /// Index of the newest snapshot.
-    pub fn snapshot_index(&self) -> Option<u64> {
-        self.newest.lock().as_ref().and_then(|(head, _)| head.applied.last.index())
+    /// Index of the newest snapshot, as far as there is one.
+    pub fn snapshot_index(&self) -> Result<Option<u64>> {
+        Ok(self.newest_snapshot()?.and_then(|(head, _)| head.applied.last.index()))
     }
 
     fn apply_group(&self, group: &[Entry]) -> Result<Vec<Answers>> {

@@ -45,7 +45,7 @@ impl StoreBuilder<Types, LogStore, StateMachine> for OnSimDisk {
         let alone = Arc::new(Alone::default());
         alone.set(self.alone);
         let state_machine = StateMachine::new(machine, Arc::clone(&log));
-        Ok(((), LogStore::new(1, log, alone), state_machine))
+        Ok(((), LogStore::new(1, log, alone, []), state_machine))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
-use std::path::PathBuf;
 use std::task::Poll;
 
 use super::wires::Wires;
@@ -20,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     pub wires: Wires,
     pub nodes: Vec<Node>,
-    log: LogOptions,
+    base: Options,
     clock: Arc<dyn Clock>,
 }
 
@@ -53,27 +52,28 @@ impl Node {
 impl Cluster {
     /// One node, which others may join.
     async fn of_one() -> Self {
-        Self::of_one_with(memory().log, clock()).await
+        Self::of_one_with(memory(), clock()).await
     }
 
-    async fn of_one_with(log: LogOptions, clock: Arc<dyn Clock>) -> Self {
+    async fn of_one_with(base: Options, clock: Arc<dyn Clock>) -> Self {
         let wires = Wires::new();
-        let options = Options { peers: Some(wires.peers()), log, ..memory() };
+        let options = Options { peers: Some(wires.peers()), ..base.clone() };
         let sim = SimDisk::new();
         let disk: Arc<dyn Disk> = Arc::new(sim.clone());
         init(&options, &disk).await.unwrap();
         let mut node = Node { id: 0, disk: sim, options, replica: None, clock: clock.clone() };
         node.start().await;
         node.id = node.replica().node();
-        Self { wires, nodes: vec![node], log, clock }
+        Self { wires, nodes: vec![node], base, clock }
     }
 
     pub async fn of(count: usize) -> Self {
-        Self::of_with(count, memory().log, clock()).await
+        Self::of_with(count, memory(), clock()).await
     }
 
-    pub async fn of_with(count: usize, log: LogOptions, clock: Arc<dyn Clock>) -> Self {
-        let mut cluster = Self::of_one_with(log, clock).await;
+    /// All of them with these options, but for where they are found.
+    pub async fn of_with(count: usize, base: Options, clock: Arc<dyn Clock>) -> Self {
+        let mut cluster = Self::of_one_with(base, clock).await;
         for id in 1..count as u64 {
             cluster.join(id).await;
         }
@@ -83,12 +83,7 @@ impl Cluster {
     }
 
     pub async fn join(&mut self, id: NodeId) {
-        let options = Options {
-            peers: Some(self.wires.peers()),
-            data_dir: PathBuf::from("/store"),
-            log: self.log,
-            ..memory()
-        };
+        let options = Options { peers: Some(self.wires.peers()), ..self.base.clone() };
         let sim = SimDisk::new();
         let disk: Arc<dyn Disk> = Arc::new(sim.clone());
         let first = &self.nodes[0];
@@ -306,7 +301,7 @@ async fn a_change_of_voters_that_stopped_half_way_is_finished() {
 async fn a_slow_link_is_enough() {
     // Entries as large as they are outside of tests.
     let log = LogOptions { direct: false, ..LogOptions::DEFAULT };
-    let cluster = Cluster::of_with(3, log, clock()).await;
+    let cluster = Cluster::of_with(3, Options { log, ..memory() }, clock()).await;
     let leader = cluster.leader(&[0, 1, 2]).await;
     let replica = cluster.nodes[leader].replica();
     let bucket = make_bucket(replica, "bucket", Wait::Durable).await;

@@ -24,7 +24,7 @@ fn sessions(cluster: &Cluster, of: &[usize]) -> Vec<SessionId> {
 
 async fn cluster() -> (Arc<SimClock>, Cluster) {
     let clock = Arc::new(SimClock::new(1));
-    let cluster = Cluster::of_with(3, memory().log, clock.clone()).await;
+    let cluster = Cluster::of_with(3, memory(), clock.clone()).await;
     (clock, cluster)
 }
 

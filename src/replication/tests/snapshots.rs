@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cluster::Cluster;
 use super::*;
 use crate::meta::SetAttr;
 
@@ -75,6 +76,26 @@ async fn snapshot_and_log_make_the_same_table_again() {
         assert_eq!(after.len(), before.len(), "{stop}");
         assert!(after == before, "{stop}");
         make_bucket(&replica, "after", Wait::Durable).await;
+    }
+}
+
+/// A node that proposes nothing itself makes snapshots, too, and lets go of its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_only_follows_cuts_its_log() {
+    let cluster = Cluster::of_with(3, frequent(memory()), clock()).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let replica = cluster.nodes[leader].replica();
+    let parent = make_bucket(replica, "bucket", Wait::Durable).await;
+    churn(replica, parent, 0, 4_000, Wait::Applied).await.unwrap();
+    for node in &cluster.nodes {
+        let log = &node.replica().log;
+        let is_cut = async {
+            while log.ends().purged.is_none() || log.bytes() > 1 << 20 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let cut = tokio::time::timeout(Duration::from_secs(20), is_cut).await;
+        assert!(cut.is_ok(), "node {}: {:?}, {} bytes", node.id, log.ends(), log.bytes());
     }
 }
 
