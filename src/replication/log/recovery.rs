@@ -5,7 +5,7 @@
 //! synced through the place where it breaks off: then synced bytes are gone or bad, and nothing is
 //! touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use super::layout::{self, HEADER, Head, Kind, RECORD_ALIGN, Start, Truncate};
@@ -132,19 +132,21 @@ impl State {
     fn read_segment(&mut self, reader: &mut Reader) -> Result<Tail> {
         let (segment, size) = (reader.number, reader.size);
         self.segments.insert(segment, None);
-        let (mut offset, mut synced, mut starts) = (0, 0, Vec::new());
+        let (mut offset, mut synced, mut starts) = (0, 0, VecDeque::new());
         while let Some((record, end)) = reader.record(offset)? {
             if record.head.number != self.next {
                 break;
             }
             synced = record.head.synced.max(synced);
-            starts.push((record.head.number, offset));
-            starts.retain(|(number, _)| *number > synced);
+            starts.push_back((record.head.number, offset));
+            while starts.front().is_some_and(|(number, _)| *number <= synced) {
+                starts.pop_front();
+            }
             self.take(&record.head, record.payload, segment, offset)?;
             self.next += 1;
             offset = end;
         }
-        let unsynced = starts.first().map_or(offset, |(_, start)| *start);
+        let unsynced = starts.front().map_or(offset, |(_, start)| *start);
         Ok(Tail { segment, offset, size, unsynced })
     }
 
