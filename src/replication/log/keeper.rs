@@ -17,6 +17,8 @@ struct State {
     made: Option<(u32, Result<()>)>,
     /// Segments to remove, in order.
     done_with: Vec<u32>,
+    /// Those that could not be removed: they go with the next ones, before them.
+    stuck: Vec<u32>,
     /// Somebody makes or removes a segment.
     busy: bool,
 }
@@ -53,20 +55,24 @@ impl Keeper {
     }
 
     /// Waits until segment `number`, which is the wanted one, is there, or makes it when nobody has
-    /// begun to. A failure is told and the next call tries again.
+    /// begun to. What failed before is tried once more: there may be room by now.
     pub fn wait(&self, number: u32) -> Result<()> {
+        let mut has_tried = false;
         let mut state = self.shared.state.lock();
         loop {
-            match state.made.take() {
-                Some((made, Ok(()))) if made == number => {
-                    state.made = Some((made, Ok(())));
+            match &state.made {
+                // One that was made after it is in its place by now.
+                Some((made, result)) if *made > number || (*made == number && result.is_ok()) => {
                     return Ok(());
                 }
-                Some((made, Err(error))) if made == number => {
-                    state.wanted = Some(number);
-                    return Err(error);
+                Some((made, Err(error))) if *made == number && has_tried => {
+                    return Err(error.clone());
+                }
+                Some((made, Err(_))) if *made == number => {
+                    (state.wanted, state.made) = (Some(number), None);
                 }
                 _ if state.wanted.is_some() && !state.busy => {
+                    has_tried = true;
                     drop(state);
                     self.step();
                     state = self.shared.state.lock();
@@ -84,7 +90,11 @@ impl Keeper {
 
     /// Removes segments in this order, some time.
     pub fn remove(&self, numbers: impl IntoIterator<Item = u32>) {
-        self.shared.state.lock().done_with.extend(numbers);
+        let mut state = self.shared.state.lock();
+        let stuck = std::mem::take(&mut state.stuck);
+        state.done_with.splice(0..0, stuck);
+        state.done_with.extend(numbers);
+        drop(state);
         self.worker.wake();
     }
 
@@ -126,8 +136,14 @@ impl Shared {
         } else {
             let numbers = std::mem::take(&mut state.done_with);
             drop(state);
-            remove(&*self.disk, &self.dir, &numbers);
+            let removed = remove(&*self.disk, &self.dir, &numbers);
             state = self.state.lock();
+            state.stuck.extend_from_slice(&numbers[removed..]);
+            if !state.stuck.is_empty() {
+                // What was asked for meanwhile comes after those.
+                let later = std::mem::take(&mut state.done_with);
+                state.stuck.extend(later);
+            }
         }
         state.busy = false;
         self.changed.notify_all();
@@ -136,15 +152,15 @@ impl Shared {
 }
 
 /// Oldest first, each durable before the next: after a crash the segments that are left still
-/// follow one another. One that cannot be removed is tried again at the next start.
-fn remove(disk: &dyn Disk, dir: &Path, numbers: &[u32]) {
-    for number in numbers {
-        let removed = segment::remove(disk, dir, *number).and_then(|()| {
+/// follow one another. Returns how many are gone.
+fn remove(disk: &dyn Disk, dir: &Path, numbers: &[u32]) -> usize {
+    let gone = numbers.iter().take_while(|number| {
+        let removed = segment::remove(disk, dir, **number).and_then(|()| {
             disk.sync_dir(dir).map_err(|error| Error::io("syncing the log's directory", error))
         });
-        if let Err(error) = removed {
-            log::warn!("log segment {number} stays for now: {error}");
-            return;
-        }
-    }
+        removed
+            .inspect_err(|error| log::warn!("log segment {number} stays for now: {error}"))
+            .is_ok()
+    });
+    gone.count()
 }

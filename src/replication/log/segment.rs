@@ -61,9 +61,15 @@ fn fill(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<()> {
     file.sync().map_err(|error| Error::DiskFailed(error.to_string()))
 }
 
+/// Removes a segment, which may be gone already; durable with the next sync of the directory.
 pub fn remove(disk: &dyn Disk, dir: &Path, number: u32) -> Result<()> {
     let path = path(dir, number);
-    disk.remove(&path).map_err(|error| failed("removing", &path, error))
+    match disk.remove(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed("removing", &path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub fn open(disk: &dyn Disk, dir: &Path, number: u32, direct: bool) -> Result<Arc<dyn DiskFile>> {

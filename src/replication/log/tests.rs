@@ -139,6 +139,27 @@ fn purged_segments_go_and_the_vote_stays() {
     assert_eq!((log.ends().purged, ids(&log, 0..999)), (Some(id(2, 500)), vec![id(2, 501)]));
 }
 
+/// A segment that cannot be removed goes later, and those behind it not before it: a log with a gap would
+/// not open any more.
+#[test]
+fn a_segment_that_stays_leaves_no_gap() {
+    let disk = new_disk(OPTIONS);
+    let log = open(&disk);
+    log.append((0..200).map(|index| entry(1, index, 3000)).collect()).unwrap();
+    log.settle();
+    // After the purge's own write and sync.
+    disk.fail_call(3);
+    log.purge(id(1, 70)).unwrap();
+    log.settle();
+    let found = || segment::list(&disk, Path::new(DIR)).unwrap();
+    assert_eq!(found()[0].0, 1);
+    log.purge(id(1, 150)).unwrap();
+    log.settle();
+    assert!(found()[0].0 > 3, "{:?}", found());
+    drop(log);
+    assert_eq!(numbers(&open(&disk).read(0..999).unwrap()), (151..200).collect::<Vec<_>>());
+}
+
 #[test]
 fn what_is_committed_comes_with_the_next_record() {
     let disk = new_disk(OPTIONS);
@@ -405,6 +426,18 @@ fn waiters_share_syncs() {
         assert!(told.recv().unwrap().unwrap());
     }
     assert!(disk.syncs() - before <= 2, "{} syncs", disk.syncs() - before);
+}
+
+/// That there was no room once is no failure of what comes when there is.
+#[test]
+fn a_segment_is_tried_again_when_it_is_needed() {
+    let disk = new_disk(OPTIONS);
+    disk.set_capacity(100 << 10);
+    let log = open(&disk);
+    log.settle();
+    disk.set_capacity(1 << 20);
+    log.append((0..50).map(|index| entry(1, index, 3000)).collect()).unwrap();
+    assert!(log.failure().is_none());
 }
 
 #[test]
