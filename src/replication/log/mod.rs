@@ -15,6 +15,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 
@@ -55,6 +56,8 @@ pub struct Log {
     dir: PathBuf,
     options: LogOptions,
     inner: Mutex<Inner>,
+    /// Bytes to the end of the segment that is written.
+    room: AtomicU64,
     syncer: Syncer,
     keeper: Keeper,
 }
@@ -109,8 +112,9 @@ impl Log {
         keeper.prepare(tail.segment + 1);
         keeper.remove(state.drop_forgotten(tail.segment));
         let writer = Writer::new(file, &tail, block);
+        let room = AtomicU64::new(writer.room());
         let inner = Mutex::new(Inner { state, writer, recent: read::Recent::default() });
-        Ok(Self { disk, dir: dir.to_path_buf(), options, inner, syncer, keeper })
+        Ok(Self { disk, dir: dir.to_path_buf(), options, inner, room, syncer, keeper })
     }
 
     pub fn options(&self) -> LogOptions {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::layout::{self, Head, Kind, Start, Truncate};
 use super::recovery::{State, Tail};
@@ -46,7 +47,12 @@ impl Writer {
     }
 
     fn fits(&self, payload: usize) -> bool {
-        self.end() + layout::record_bytes(payload) as u64 <= self.size
+        layout::record_bytes(payload) as u64 <= self.room()
+    }
+
+    /// Bytes to the end of the segment.
+    pub fn room(&self) -> u64 {
+        self.size.saturating_sub(self.end())
     }
 
     fn push(&mut self, head: &Head, payload: &[u8]) {
@@ -163,15 +169,18 @@ impl Log {
     /// # Errors
     /// [`Error::NoSpace`] when the next segment cannot be made; nothing is lost by that.
     pub fn reserve(&self, bytes: usize) -> Result<()> {
-        let next = {
-            let inner = self.inner.lock();
-            // What openraft adds by itself is small.
-            if inner.writer.fits(bytes + DIRECT_ALIGN) {
-                return Ok(());
-            }
-            inner.writer.segment + 1
-        };
+        if self.has_room(bytes) {
+            return Ok(());
+        }
+        let next = self.inner.lock().writer.segment + 1;
         self.keeper.wait(next)
+    }
+
+    /// Whether so many bytes can be appended without another segment. Waits for nobody.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        // What openraft adds by itself is small.
+        let record = layout::record_bytes(bytes + DIRECT_ALIGN);
+        record as u64 <= self.room.load(Ordering::Acquire)
     }
 
     /// Adds a record to what is to be written; returns its offset in the segment.
@@ -196,6 +205,7 @@ impl Log {
 
     fn write(&self, inner: &mut Inner) -> Result<u64> {
         inner.writer.write().inspect_err(|error| self.syncer.poison(error))?;
+        self.room.store(inner.writer.room(), Ordering::Release);
         let number = inner.state.next - 1;
         self.syncer.wrote(number);
         Ok(number)

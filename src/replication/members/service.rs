@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use openraft::BasicNode;
+use openraft::raft::AppendEntriesRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,8 +24,12 @@ use crate::replication::peers::{
 };
 use crate::replication::proposer::Proposer;
 use crate::replication::raft::promises;
+use crate::replication::types::Types;
 use crate::types::NodeId;
 use crate::types::limits::{ENTRY_MUTATIONS_MAX, NODES_MAX};
+
+/// Bytes that an entry takes in the log beyond those it has in a message, and more.
+const RECORD_OVERHEAD: usize = 128;
 
 /// Answers for one node.
 pub struct Service {
@@ -69,21 +74,18 @@ impl Service {
             };
         }
         match kind {
-            Kind::Append => {
-                let asked = self.cluster.raft.append_entries(parse(&body)?).await;
-                if asked.as_ref().is_ok_and(promises) {
-                    // What this node appended when it led may be younger than its last sync.
-                    self.log.wait_synced(self.log.written()).await?;
-                }
-                reply(&asked.map_err(failed))
-            }
+            Kind::Append => self.append(&body).await,
             Kind::Vote => {
+                self.make_room(0).await?;
                 let asked = self.cluster.raft.vote(parse(&body)?).await;
                 reply(&asked.map_err(failed))
             }
             Kind::SnapshotPart => {
-                let taken = self.receiving.take(&self.cluster, parse(&body)?).await;
-                reply(&taken.map_err(failed))
+                match self.receiving.take(&self.cluster, parse(&body)?).await {
+                    // Not at once again.
+                    Err(error @ (Error::NoSpace | Error::Damaged(_))) => Err(error),
+                    taken => reply(&taken.map_err(failed)),
+                }
             }
             Kind::Propose => reply(&self.propose(parse(&body)?).await),
             Kind::ReadIndex => reply(&self.read_index().await),
@@ -96,6 +98,41 @@ impl Service {
             }
             Kind::Join => Err(Error::NotPermitted("this node is a member already")),
         }
+    }
+
+    async fn append(&self, body: &Bytes) -> Result<Bytes> {
+        let mut request: AppendEntriesRequest<Types> = parse(body)?;
+        let is_known = self.cluster.raft.metrics().borrow().vote == request.vote;
+        if !is_known {
+            // It is written, too.
+            self.make_room(0).await?;
+        }
+        let room = match request.entries.len() {
+            0 => Ok(()),
+            count => self.make_room(body.len() + count * RECORD_OVERHEAD).await,
+        };
+        if room.is_err() {
+            // Who leads is heard all the same, or this node would call for elections.
+            request.entries.clear();
+            (request.prev_log_id, request.leader_commit) = (None, None);
+        }
+        let asked = self.cluster.raft.append_entries(request).await;
+        room?;
+        if asked.as_ref().is_ok_and(promises) {
+            // What this node appended when it led may be younger than its last sync.
+            self.log.wait_synced(self.log.written()).await?;
+        }
+        reply(&asked.map_err(failed))
+    }
+
+    /// What openraft cannot write ends it for good: without room for a message it does not get it, and
+    /// whoever sent it sends it again after a while.
+    async fn make_room(&self, bytes: usize) -> Result<()> {
+        if self.log.has_room(bytes) {
+            return Ok(());
+        }
+        let log = Arc::clone(&self.log);
+        blocking(move || log.reserve(bytes)).await.unwrap_or(Err(Error::ShuttingDown))
     }
 
     /// On a thread that may wait for the disk.

@@ -1,5 +1,6 @@
 //! A disk that fails, and one that is full.
 
+use super::cluster::{Cluster, large_directory};
 use super::*;
 use crate::error::{Class, Error};
 
@@ -88,4 +89,26 @@ async fn a_failing_start_breaks_nothing() {
         call += 1;
     }
     assert!(call > 30, "{call} calls");
+}
+
+/// A member without room for more log says so, and goes on when it has room; the others do without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_disk_of_a_member_stops_nobody_for_good() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (replica, full) = (cluster.nodes[leader].replica(), &cluster.nodes[(leader + 1) % 3]);
+    let parent = make_bucket(replica, "bucket", Wait::Durable).await;
+    full.replica().barrier().await.unwrap();
+    full.replica().log.settle();
+    full.disk.set_capacity(1);
+    // More than the segment that is written and the next one, which is there.
+    for number in 0..40 {
+        replica.propose(large_directory(parent, number), Wait::Durable, 0).await.unwrap();
+    }
+    assert_eq!(full.replica().status().disk_failed, None);
+    full.disk.set_capacity(1 << 40);
+    full.replica().barrier().await.unwrap();
+    assert_eq!(records(full.replica()).len(), records(replica).len());
+    make_bucket(full.replica(), "after", Wait::Durable).await;
+    assert_eq!(full.replica().status().disk_failed, None);
 }
