@@ -20,6 +20,9 @@ const REPLAY_BYTES: usize = 8 << 20;
 /// Entries that are read before they are applied.
 const REPLAY_ENTRIES: u64 = 4096;
 
+/// No node has this id: see [`super::birth`].
+const NOBODY: NodeId = 0;
+
 /// A store whose table has everything its log has.
 pub struct Opened {
     pub node: NodeFile,
@@ -54,7 +57,7 @@ impl Starter<'_> {
         // As long as the boot is not noted, a crash from here on is one of the machine again.
         if stop == LastStop::Machine {
             if may_have_led(&log, node.node) {
-                raise_vote(&log, node.node)?;
+                raise_vote(&log)?;
             }
             trust.distrust_unsynced()?;
         }
@@ -161,8 +164,9 @@ fn may_have_led(log: &Log, node: NodeId) -> bool {
 }
 
 /// After a stop of the machine log entries may be gone that were acknowledged as ordered. A vote
-/// of a higher term makes sure that their ids are never given to others.
-fn raise_vote(log: &Log, node: NodeId) -> Result<()> {
+/// of a higher term makes sure that their ids are never given to others. It is nobody's, and lower than
+/// that of anybody who was elected in that term meanwhile.
+fn raise_vote(log: &Log) -> Result<()> {
     let term = log.ends().vote.map_or(0, |vote| vote.leader_id.term);
-    log.save_vote(&Vote::new(term + 1, node))
+    log.save_vote(&Vote::new(term + 1, NOBODY))
 }

@@ -11,6 +11,7 @@ use crate::meta::{NodeRecord, NodeState};
 use crate::replication::log::Log;
 use crate::replication::peers::{Credentials, Kind};
 use crate::replication::start::Starter;
+use crate::replication::types::Vote;
 use crate::types::NodeId;
 
 /// Longest wait for what has to come.
@@ -317,9 +318,9 @@ async fn a_slow_link_is_enough() {
 }
 
 /// The machine of a node that follows goes down and comes back: it has no vote that would depose the
-/// leader. One that led has: ids it gave out may be gone.
+/// leader. One that led has: ids it gave out may be gone. Who was elected after it stays the leader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn only_who_led_votes_for_itself_after_its_machine_went_down() {
+async fn only_who_led_has_a_higher_vote_after_its_machine_went_down() {
     let mut cluster = Cluster::of(3).await;
     make_bucket(cluster.nodes[0].replica(), "bucket", Wait::Durable).await;
     for node in &mut cluster.nodes {
@@ -330,14 +331,19 @@ async fn only_who_led_votes_for_itself_after_its_machine_went_down() {
         let dir = StoreDir::new(Arc::new(node.disk.clone()), &node.options);
         let vote = || {
             let log = Log::open(Arc::clone(&dir.disk), &dir.log(), node.options.log, None);
-            log.unwrap().ends().vote.unwrap().leader_id
+            log.unwrap().ends().vote.unwrap()
         };
-        let before = vote();
+        let before = vote().leader_id;
         let (options, clock) = (&node.options, clock());
         let starter = Starter { dir: &dir, options, clock: &clock, progress: &|_| {} };
         starter.open(Box::new(|_: &[_], _| {})).unwrap();
         let led = u64::from(before.node_id == node.id);
-        assert_eq!(vote().term, before.term + led);
+        assert_eq!(vote().leader_id.term, before.term + led);
+        if led == 1 {
+            for successor in [node.id - 1, node.id + 1] {
+                assert!(Vote::new_committed(before.term + 1, successor) > vote());
+            }
+        }
     }
 }
 
