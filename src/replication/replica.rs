@@ -11,7 +11,7 @@ use super::combiner::Combiner;
 use super::copies::ChunkServer;
 use super::flusher::Flusher;
 use super::log::Log;
-use super::members::{Barrier, Cluster, Invitations, Leader, Leases};
+use super::members::{Barrier, Cluster, Invitations, Leader, Leases, LedBefore};
 use super::options::{OnProgress, Options};
 use super::peers::{Credentials, Plugged};
 use super::proposer::{Proposer, Wait};
@@ -119,15 +119,11 @@ impl Replica {
         let Plugged { transport, address, begin } = plugged;
         let alone = Arc::new(Alone::default());
         alone.set(is_alone(&machine, node.node));
-        let schedules = Schedules::of(&options, &log, &machine)?;
-        let due = schedules.both();
-        let store = LogStore::new(node.node, Arc::clone(&log), Arc::clone(&alone), due);
+        let led_before = LedBefore::of(&log.ends(), node.node);
+        let due = Schedules::of(&options, &log, &machine)?;
+        let store = LogStore::new(node.node, Arc::clone(&log), Arc::clone(&alone), due.both());
         let state_machine = StateMachine::new(Arc::clone(&machine), Arc::clone(&log));
-        let network = Network {
-            transport: Arc::clone(&transport),
-            disk: Arc::clone(&dir.disk),
-            log: Arc::clone(&log),
-        };
+        let network = Network::new(&transport, &dir.disk, &log);
         let host = RaftHost::start(node.node, store, state_machine, network, &*clock).await?;
         let cluster = Cluster {
             node: node.node,
@@ -136,6 +132,7 @@ impl Replica {
             machine: Arc::clone(&machine),
             transport,
             removed: watch::Sender::new(false),
+            led_before,
         };
         #[cfg(test)]
         let node = match &options.trial {
@@ -143,7 +140,7 @@ impl Replica {
             None => node,
         };
         let works = Works { options: &options, host: &host, log: &log, cluster: &cluster };
-        let (snapshotter, flusher, proposer) = works.start(schedules)?;
+        let (snapshotter, flusher, proposer) = works.start(due)?;
         let (barrier, rounds) = Barrier::new(cluster.clone(), options.timeout, Arc::clone(&clock));
         host.spawn(rounds);
         let invitations =

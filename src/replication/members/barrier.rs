@@ -122,8 +122,12 @@ async fn find(cluster: &Cluster) -> u64 {
 
 /// As the leader, confirmed by a quorum.
 async fn own(cluster: &Cluster) -> Result<u64> {
+    let term = cluster.raft.metrics().borrow().current_term;
     match cluster.raft.get_read_log_id().await {
-        Ok((read, _)) => Ok(read.map_or(0, |read| read.index)),
+        Ok((read, _)) => {
+            let read = read.map_or(0, |read| read.index);
+            Ok(read.max(cluster.led_before.index(term)))
+        }
         Err(error) => Err(Error::NoQuorum(error.to_string())),
     }
 }

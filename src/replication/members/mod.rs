@@ -29,6 +29,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use super::log::Ends;
 use super::peers::{self, Denied, Kind, Transport};
 use super::raft::Machine;
 use super::types::Raft;
@@ -49,6 +50,30 @@ pub struct Cluster {
     pub transport: Arc<dyn Transport>,
     /// This node was removed.
     pub removed: watch::Sender<bool>,
+    pub led_before: LedBefore,
+}
+
+/// What a node that led when it stopped had in its log. Openraft lets it lead on in the same term at once,
+/// and then it does not know which of these entries are committed, and were answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LedBefore {
+    term: u64,
+    last: u64,
+}
+
+impl LedBefore {
+    pub fn of(ends: &Ends, node: NodeId) -> Self {
+        let led = ends.vote.filter(|vote| vote.committed && vote.leader_id.node_id == node);
+        match (led, ends.last) {
+            (Some(vote), Some(last)) => Self { term: vote.leader_id.term, last: last.index },
+            _ => Self::default(),
+        }
+    }
+
+    /// Index through which a read has to see, as the leader of `term`.
+    pub fn index(&self, term: u64) -> u64 {
+        if self.term == term { self.last } else { 0 }
+    }
 }
 
 /// Who decides at the moment.

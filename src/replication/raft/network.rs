@@ -43,6 +43,13 @@ pub struct Network {
     pub log: Arc<Log>,
 }
 
+impl Network {
+    pub fn new(transport: &Arc<dyn Transport>, disk: &Arc<dyn Disk>, log: &Arc<Log>) -> Self {
+        let (transport, disk) = (Arc::clone(transport), Arc::clone(disk));
+        Self { transport, disk, log: Arc::clone(log) }
+    }
+}
+
 /// The way to one member.
 pub struct Link {
     to: NodeId,

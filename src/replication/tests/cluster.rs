@@ -38,9 +38,13 @@ impl Node {
     }
 
     pub async fn start(&mut self) {
+        self.replica = Some(self.opening().await.unwrap());
+    }
+
+    pub fn opening(&self) -> impl Future<Output = Result<Arc<Replica>>> + Send + 'static {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let clock = Arc::clone(&self.clock);
-        self.replica = Some(open_at(&self.options, &disk, clock).await.unwrap());
+        let (options, clock) = (self.options.clone(), Arc::clone(&self.clock));
+        async move { open_at(&options, &disk, clock).await }
     }
 
     /// As SIGKILL: what was written is there, nothing else happens.

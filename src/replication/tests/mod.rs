@@ -7,6 +7,7 @@ mod faults;
 mod https;
 mod leases;
 mod leaving;
+mod restarts;
 mod sessions;
 mod snapshots;
 mod starting;

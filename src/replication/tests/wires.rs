@@ -24,10 +24,19 @@ struct State {
     handlers: HashMap<NodeId, Arc<dyn Handler>>,
     /// Pairs (from, to) whose messages do not arrive.
     cut: BTreeSet<(NodeId, NodeId)>,
-    /// Messages that wait, and how many of them came.
-    held: Option<(Kind, usize)>,
+    held: Option<Held>,
     /// Bytes a second.
     rate: Option<u64>,
+}
+
+/// Messages that wait.
+#[derive(Clone, Copy)]
+struct Held {
+    kind: Kind,
+    /// Shorter ones do not.
+    from: usize,
+    /// How many came.
+    count: usize,
 }
 
 impl Wires {
@@ -61,6 +70,11 @@ impl Wires {
         }
     }
 
+    /// Only the link between these two is good again.
+    pub fn reconnect(&self, one: NodeId, other: NodeId) {
+        self.state.lock().cut.retain(|pair| *pair != (one, other) && *pair != (other, one));
+    }
+
     pub fn heal(&self) {
         self.state.lock().cut.clear();
     }
@@ -79,21 +93,24 @@ impl Wires {
 
     /// Messages of that kind wait from now on, or go on.
     pub fn hold(&self, kind: Option<Kind>) {
-        self.state.lock().held = kind.map(|kind| (kind, 0));
+        self.state.lock().held = kind.map(|kind| Held { kind, from: 0, count: 0 });
+    }
+
+    /// Messages of that kind with so many bytes, or more, wait from now on.
+    pub fn hold_long(&self, kind: Kind, from: usize) {
+        self.state.lock().held = Some(Held { kind, from, count: 0 });
     }
 
     pub fn held(&self) -> usize {
-        self.state.lock().held.map_or(0, |(_, count)| count)
+        self.state.lock().held.map_or(0, |held| held.count)
     }
 
-    async fn wait_while_held(&self, kind: Kind) {
-        let is_held = || self.state.lock().held.is_some_and(|(held, _)| held == kind);
-        if let Some((held, count)) = &mut self.state.lock().held
-            && *held == kind
-        {
-            *count += 1;
+    async fn wait_while_held(&self, kind: Kind, bytes: usize) {
+        let waits = |held: &Held| held.kind == kind && held.from <= bytes;
+        if let Some(held) = self.state.lock().held.as_mut().filter(|held| waits(held)) {
+            held.count += 1;
         }
-        while is_held() {
+        while self.state.lock().held.is_some_and(|held| waits(&held)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -125,7 +142,7 @@ impl Transport for Wire {
                 let cut = state.cut.contains(&(from, to));
                 state.handlers.get(&to).filter(|_| !cut).cloned().ok_or_else(lost)?
             };
-            wires.wait_while_held(kind).await;
+            wires.wait_while_held(kind, body.len()).await;
             let answer = async {
                 wires.travel(body.len()).await;
                 handler.handle(Sender::Node(from), kind, body).await
