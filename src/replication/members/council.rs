@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{BasicNode, ChangeMembers, LogIdOptionExt, ServerState};
+use openraft::{ChangeMembers, LogIdOptionExt, ServerState};
 
 use super::{Cluster, Leases};
 use crate::env::within;
@@ -135,19 +135,14 @@ impl Council {
         };
         if (next != voters || is_joint) && !next.is_empty() {
             log::info!("nodes {next:?} become the voters, in place of {voters:?}");
-            self.change(ChangeMembers::ReplaceAllVoters(next)).await?;
+            // A voter that is none any more leaves altogether.
+            self.cluster.change(ChangeMembers::ReplaceAllVoters(next), false).await?;
         }
         if !left.is_empty() {
             log::info!("nodes {left:?} are no members any more");
-            self.change(ChangeMembers::RemoveNodes(left)).await?;
+            self.cluster.change(ChangeMembers::RemoveNodes(left), false).await?;
         }
         Ok(())
-    }
-
-    /// A voter that is none any more leaves altogether.
-    async fn change(&self, change: ChangeMembers<NodeId, BasicNode>) -> Result<()> {
-        let changed = self.cluster.raft.change_membership(change, false).await;
-        changed.map(|_| ()).map_err(|error| Error::NoQuorum(error.to_string()))
     }
 }
 

@@ -33,11 +33,15 @@ use super::log::Ends;
 use super::peers::{self, Denied, Kind, Transport};
 use super::raft::Machine;
 use super::types::Raft;
+use crate::env::within;
 use crate::error::{Error, Result};
 use crate::types::NodeId;
 
 /// Between two questions to a cluster that has no leader.
 pub const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a change of the members may take, both steps together.
+const CHANGE_MAX: Duration = Duration::from_secs(10);
 
 /// The cluster as one of its nodes sees it.
 #[derive(Clone)]
@@ -175,7 +179,24 @@ impl Cluster {
         }
         // Its certificate says who it is, so that a wrong address only means that it is not reached.
         let change = ChangeMembers::SetNodes([(node, BasicNode::new(address))].into());
-        let changed = self.raft.change_membership(change, true).await;
-        changed.map(|_| ()).map_err(|error| Error::NoQuorum(error.to_string()))
+        self.change(change, true).await
+    }
+
+    /// Changes the membership, as the leader. A voter that is none any more stays as a learner if
+    /// `retain`.
+    ///
+    /// # Errors
+    /// What openraft says; [`Error::Timeout`] when it does not say anything: the change is made, or goes
+    /// on, or is not made. Openraft itself waits for as long as it leads.
+    pub async fn change(
+        &self,
+        change: ChangeMembers<NodeId, BasicNode>,
+        retain: bool,
+    ) -> Result<()> {
+        match within(CHANGE_MAX, self.raft.change_membership(change, retain)).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(Error::NoQuorum(error.to_string())),
+            None => Err(Error::Timeout("the members may or may not have changed")),
+        }
     }
 }

@@ -301,6 +301,17 @@ async fn a_change_of_voters_that_stopped_half_way_is_finished() {
     tokio::time::timeout(PATIENCE, done).await.unwrap().unwrap();
 }
 
+/// A change of the members that nobody answers is given up: what else the leader does for the others goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_of_members_waits_not_for_ever() {
+    let cluster = Cluster::of(3).await;
+    let (ids, leader) = (cluster.ids(), cluster.leader(&[0, 1, 2]).await);
+    cluster.wires.isolate(ids[leader], &ids);
+    let members = &cluster.nodes[leader].replica().cluster;
+    let changed = members.set_address(ids[leader], "wire:elsewhere");
+    assert!(tokio::time::timeout(Duration::from_secs(30), changed).await.unwrap().is_err());
+}
+
 /// Much at once over links of 64 Mbit/s: it takes its time and comes through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_slow_link_is_enough() {
