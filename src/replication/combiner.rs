@@ -210,14 +210,20 @@ impl Combiner {
     /// Proposes the batch, here or to the leader, again and again while there is none.
     async fn write(&self, batch: Batch, reach: Reach) -> Result<Done, Error> {
         let attempts = async {
+            let mut is_first = true;
             loop {
                 match self.attempt(&batch, reach).await {
                     Ok(done) => return Ok(done),
                     Err(Attempt::Again(error)) if reach == Reach::Anywhere => {
                         log::debug!("proposing again: {error}");
                     }
+                    Err(Attempt::Never(Error::NoSpace)) if !is_first => {
+                        // What was asked for before may be done.
+                        return Err(Error::NoQuorum("a leader had no room for the change".into()));
+                    }
                     Err(Attempt::Again(error) | Attempt::Never(error)) => return Err(error),
                 }
+                is_first = false;
                 tokio::time::sleep(ASK_AGAIN).await;
             }
         };

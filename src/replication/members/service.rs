@@ -167,17 +167,28 @@ impl Service {
             return Err(Denied::Refused("too many proposals in one message".into()));
         }
         let mut outcomes = Vec::with_capacity(requests.len());
-        let mut index = 0;
+        let (mut index, mut denied) = (0, Vec::new());
         for answered in self.proposer.submit_for_peer(requests).map_err(failed)? {
-            let answered = answered.await.unwrap_or(Err(Error::ShuttingDown));
-            let answered = answered.map_err(|error| match error {
-                Error::NoSpace => Denied::NoSpace,
-                other => failed(other),
-            })?;
-            index = index.max(answered.index);
-            outcomes.push(answered.outcome);
+            match answered.await.unwrap_or(Err(Error::ShuttingDown)) {
+                Ok(answered) => {
+                    index = index.max(answered.index);
+                    outcomes.push(answered.outcome);
+                }
+                Err(error) => denied.push(error),
+            }
         }
-        Ok(Proposed { outcomes, index })
+        match denied.pop() {
+            None => Ok(Proposed { outcomes, index }),
+            // They may have gone into several entries. Only where there was room for none was
+            // nothing done.
+            Some(Error::NoSpace)
+                if outcomes.is_empty()
+                    && denied.iter().all(|error| matches!(error, Error::NoSpace)) =>
+            {
+                Err(Denied::NoSpace)
+            }
+            Some(error) => Err(failed(error)),
+        }
     }
 
     async fn read_index(&self) -> Result<u64, Denied> {

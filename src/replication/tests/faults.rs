@@ -3,6 +3,8 @@
 use super::cluster::{Cluster, large_directory};
 use super::*;
 use crate::error::{Class, Error};
+use crate::meta::Request;
+use crate::replication::peers::{Denied, Kind, Proposed, call};
 
 /// One failed sync and the node vouches for nothing more until it is started again.
 #[tokio::test]
@@ -111,4 +113,36 @@ async fn a_full_disk_of_a_member_stops_nobody_for_good() {
     assert_eq!(records(full.replica()).len(), records(replica).len());
     make_bucket(full.replica(), "after", Wait::Durable).await;
     assert_eq!(full.replica().status().disk_failed, None);
+}
+
+/// What a node proposes in one message may go into several entries of the leader's log, of which only some
+/// have room. It is told that nothing was done only when nothing was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_room_is_told_of_what_was_not_done() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (replica, asks) =
+        (cluster.nodes[leader].replica(), cluster.nodes[(leader + 1) % 3].replica());
+    let parent = make_bucket(replica, "bucket", Wait::Durable).await;
+    replica.log.settle();
+    cluster.nodes[leader].disk.set_capacity(1);
+    let mut refused = 0;
+    for message in 0..20 {
+        // Three entries, which take more than a segment.
+        let names: Vec<usize> = (0..8).map(|place| message * 8 + place).collect();
+        let requests: Vec<Request> =
+            names.iter().map(|name| asks.book().request(large_directory(parent, *name))).collect();
+        let (transport, to) = (&*asks.cluster.transport, cluster.nodes[leader].id);
+        let within = Duration::from_secs(9);
+        let asked: Result<std::result::Result<Proposed, Denied>> =
+            call(transport, to, Kind::Propose, &requests, within).await;
+        if matches!(asked.unwrap(), Err(Denied::NoSpace)) {
+            let made = replica.table().view().children(parent, None, 999).unwrap();
+            let is_there =
+                |name: &usize| made.iter().any(|(it, _)| it.to_string() == name.to_string());
+            assert!(!names.iter().any(is_there), "message {message}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
 }
