@@ -67,6 +67,7 @@ impl Starter<'_> {
         trust.load_if_needed(&log, &machine)?;
         self.replay(&log, &machine, node.node)?;
         forget_unreadable(&machine)?;
+        trust.settle()?;
         if let Some(why) = &trust.rebuilt {
             log::warn!("the metadata table was rebuilt from snapshots and log: {why}");
         }

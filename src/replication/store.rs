@@ -10,6 +10,8 @@
 //! | `opening.json` | [`Opening`]: the table is being opened, or that ended the process |
 //! | `peers/` | the cluster's certificate authority; invitations given; whom a new node asks |
 //! | `log/`, `snapshots/`, `meta/ENGINE/`, `chunks/` | |
+//! | `meta/ENGINE.replaced/` | the table that is being made again; until that is done |
+//! | `meta/ENGINE.aside/` | the table that was made again last, for whoever wants to know why |
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +23,9 @@ use super::options::Options;
 use crate::env::{Disk, Entry, RealDisk};
 use crate::error::{Error, Result};
 use crate::types::NodeId;
+
+const REPLACED: &str = ".replaced";
+const ASIDE: &str = ".aside";
 
 /// Format of the data directory as a whole.
 pub const FORMAT: u32 = 1;
@@ -240,22 +245,39 @@ impl StoreDir {
         files::remove_durably(&*self.disk, &self.opening())
     }
 
-    /// Moves a directory out of the way, in place of the one that was moved there before; `None`
-    /// when there is no such directory.
+    /// Moves the directory of a table out of the way until [`Self::settle_aside`]; `None` when there
+    /// is no such directory. What a start made that did not come to that is thrown away: what it
+    /// wanted to replace may be the last table there is.
     pub fn set_aside(&self, dir: &Path) -> Result<Option<PathBuf>> {
-        let mut name = dir.file_name().unwrap_or_default().to_os_string();
-        name.push(".aside");
-        let aside = dir.with_file_name(name);
-        let failed = |error| Error::io(format!("setting {} aside", dir.display()), error);
+        let replaced = sibling(dir, REPLACED);
         if !self.exists(dir)? {
             return Ok(None);
         }
-        self.remove_dir(&aside)?;
-        self.disk.rename(dir, &aside).map_err(failed)?;
-        if let Some(parent) = dir.parent() {
-            self.disk.sync_dir(parent).map_err(failed)?;
+        if self.exists(&replaced)? {
+            self.remove_dir(dir)?;
+        } else {
+            self.rename_dir(dir, &replaced)?;
         }
-        Ok(Some(aside))
+        Ok(Some(replaced))
+    }
+
+    /// The table in `dir` is whole: what was set aside for it takes the place of what was before.
+    pub fn settle_aside(&self, dir: &Path) -> Result<()> {
+        let (replaced, aside) = (sibling(dir, REPLACED), sibling(dir, ASIDE));
+        if self.exists(&replaced)? {
+            self.remove_dir(&aside)?;
+            self.rename_dir(&replaced, &aside)?;
+        }
+        Ok(())
+    }
+
+    fn rename_dir(&self, from: &Path, to: &Path) -> Result<()> {
+        let failed = |error| Error::io(format!("setting {} aside", from.display()), error);
+        self.disk.rename(from, to).map_err(failed)?;
+        match to.parent() {
+            Some(parent) => self.disk.sync_dir(parent).map_err(failed),
+            None => Ok(()),
+        }
     }
 
     /// Removes a directory with all that is in it, if it is there.
@@ -274,4 +296,10 @@ impl StoreDir {
             Err(error) => Err(Error::io(format!("listing {}", dir.display()), error)),
         }
     }
+}
+
+fn sibling(dir: &Path, ending: &str) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_os_string();
+    name.push(ending);
+    dir.with_file_name(name)
 }

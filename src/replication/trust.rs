@@ -66,12 +66,6 @@ impl<'a> Trust<'a> {
     /// # Errors
     /// [`Error::Store`] when it is the log that cannot be trusted.
     pub fn open_table(&mut self, log: &Log, snapshots: &Snapshots) -> Result<Table> {
-        for other in [EngineKind::Sled, EngineKind::Redb] {
-            if other != self.options.engine {
-                // What another engine had would be older than its name says, one day.
-                self.dir.remove_dir(&self.dir.meta().join(other.to_string()))?;
-            }
-        }
         let deaths = self.dir.mark_opening(&self.options.engine.to_string())?;
         if let Some(why) = self.suspicion(deaths) {
             self.distrust(why)?;
@@ -168,6 +162,17 @@ impl<'a> Trust<'a> {
                 purged.index
             ))),
         }
+    }
+
+    /// The table has everything: those that it replaces are not needed any more.
+    pub fn settle(&self) -> Result<()> {
+        for other in [EngineKind::Sled, EngineKind::Redb] {
+            if other != self.options.engine {
+                // What another engine had would be older than its name says, one day.
+                self.dir.remove_dir(&self.dir.meta().join(other.to_string()))?;
+            }
+        }
+        self.dir.settle_aside(&self.table_dir())
     }
 
     /// Brings the table to what the snapshot has, or the log to lead there.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::*;
 use crate::env::RealDisk;
 use crate::error::Error;
-use crate::meta::Probe;
+use crate::meta::{Probe, Table};
+use crate::replication::log::Log;
 
 fn real() -> Arc<dyn Disk> {
     Arc::new(RealDisk::new())
@@ -94,6 +95,40 @@ async fn a_stop_of_the_machine_makes_an_unsynced_table_again() {
         let options = Options { boot_id: "boot-3".into(), ..options };
         assert_eq!(reopened(&options).await, None, "after a clean stop, {engine}");
     }
+}
+
+/// However often making the table again fails, the one that was there first is not thrown away before
+/// there is another.
+#[tokio::test]
+async fn the_last_table_stays_until_there_is_another() {
+    let (_dir, options) = store(EngineKind::Sled, false).await;
+    let (log, copy) = (options.data_dir.join("log"), tempfile::tempdir().unwrap());
+    for entry in fs::read_dir(&log).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    {
+        let log = Log::open(real(), &log, options.log, None).unwrap();
+        log.purge(log.ends().last.unwrap()).unwrap();
+    }
+    let boot = |boot_id: &str| Options { boot_id: boot_id.into(), ..options.clone() };
+    for boot_id in ["boot-2", "boot-3", "boot-4"] {
+        let error = open(&boot(boot_id), &real()).await.map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("no snapshot is whole"), "{error}");
+    }
+    let is_whole = |entry: &fs::DirEntry| {
+        let table = Table::open(EngineKind::Sled, &entry.path(), 4 << 20);
+        table.unwrap().applied().unwrap().is_some()
+    };
+    let meta = || fs::read_dir(options.data_dir.join("meta")).unwrap().map(|entry| entry.unwrap());
+    assert_eq!(meta().filter(is_whole).count(), 1);
+
+    fs::remove_dir_all(&log).unwrap();
+    fs::rename(copy.path(), &log).unwrap();
+    assert!(reopened(&boot("boot-5")).await.is_some());
+    let mut names: Vec<_> = meta().map(|entry| entry.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["sled", "sled.aside"]);
 }
 
 /// Another engine starts from the log, and what the first one had is not taken for current later.
