@@ -45,7 +45,8 @@ fn a_close_is_in_the_next_open_on_every_node() {
         let seen = fs::read(cluster.path(reader, "bucket/file")).unwrap();
         assert!(
             seen == bytes,
-            "round {round}: node {reader} does not see what node {writer} closed"
+            "round {round}: node {reader} sees {} bytes, node {writer} closed {len}",
+            seen.len()
         );
     }
 }
