@@ -35,6 +35,9 @@ pub(super) fn open(door: &Arc<Door>, who: Caller, node: INodeNo, flags: i32, rep
     let (ino, this) = (door.ino(node), Arc::clone(door));
     door.run("open", async move {
         let opened = this.vfs.open(&who, ino, OpenFlags(flags)).await;
+        if opened.as_ref().is_ok_and(|opened| opened.outdated) {
+            this.vfs.doubt(ino);
+        }
         this.told.caught_up().await;
         match opened {
             Ok(opened) => {

@@ -48,13 +48,13 @@ pub(super) fn readdirplus(
         let attr = door.attr(&item.attr);
         let full = reply.add(attr.ino, item.next, name, &door.ttl, &attr, GENERATION);
         if !full && !matches!(item.name, b"." | b"..") {
-            looked_up.push(item.ino);
+            looked_up.push(item.attr);
         }
         !full
     });
     match listed {
         Ok(()) => {
-            looked_up.into_iter().for_each(|ino| door.vfs.remember(door.origin, ino));
+            looked_up.iter().for_each(|attr| door.vfs.remember(door.origin, attr));
             reply.ok();
         }
         Err(error) => reply.error(report("readdir", &error)),

@@ -172,7 +172,7 @@ pub(super) fn create(
     door.run("create", async move {
         match this.vfs.create(&who, parent, &name, mode, open_flags).await {
             Ok((attr, opened)) => {
-                this.vfs.remember(this.origin, attr.ino);
+                this.vfs.remember(this.origin, &attr);
                 let (handle, open_reply) = open_reply(&this, flags, &opened);
                 reply.created(&this.ttl, &this.attr(&attr), GENERATION, handle, open_reply);
             }

@@ -22,7 +22,7 @@ pub(super) fn owned(name: &OsStr) -> Vec<u8> {
 pub(super) fn entry(door: &Door, operation: &'static str, result: Result<Attr>, reply: ReplyEntry) {
     match result {
         Ok(attr) => {
-            door.vfs.remember(door.origin, attr.ino);
+            door.vfs.remember(door.origin, &attr);
             reply.entry(&door.ttl, &door.attr(&attr), GENERATION);
         }
         Err(error) => reply.error(report(operation, &error)),

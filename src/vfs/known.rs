@@ -1,10 +1,12 @@
-//! What each mount's kernel holds: lookup counts, and the version of the pages it cached.
+//! What each mount's kernel holds: lookup counts, attributes, and the version of the pages it cached.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 
 use parking_lot::Mutex;
 
-use crate::types::Ino;
+use crate::types::{Attr, Ino};
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
@@ -12,6 +14,19 @@ struct Known {
     lookups: u64,
     /// Version whose pages it may hold.
     version: Option<u64>,
+    /// What it was told last with a reference: see [`print`].
+    shown: u64,
+}
+
+/// Tells attributes of one moment from those of another, in little room: there are as many as the kernel
+/// knows inodes.
+fn print(attr: &Attr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for time in [attr.mtime, attr.ctime] {
+        (time.seconds, time.nanos).hash(&mut hasher);
+    }
+    attr.size.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// By mount and inode; an entry goes when the kernel forgets the inode, and its pages with it.
@@ -21,9 +36,18 @@ pub(super) struct KernelState {
 }
 
 impl KernelState {
-    pub fn remember(&self, origin: u32, ino: Ino) {
+    pub fn remember(&self, origin: u32, attr: &Attr) {
         let mut known = self.known.lock();
-        known.entry(origin).or_default().entry(ino).or_default().lookups += 1;
+        let entry = known.entry(origin).or_default().entry(attr.ino).or_default();
+        entry.lookups += 1;
+        entry.shown = print(attr);
+    }
+
+    /// Whether these are the attributes that the kernel got with its last reference.
+    pub fn was_shown(&self, origin: u32, attr: &Attr) -> bool {
+        let known = self.known.lock();
+        let entry = known.get(&origin).and_then(|mount| mount.get(&attr.ino));
+        entry.is_some_and(|entry| entry.shown == print(attr))
     }
 
     /// Returns whether the kernel has no reference left.
@@ -94,12 +118,48 @@ impl KernelState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{FileKind, Mode, Timestamp};
+
+    fn attr(ino: Ino) -> Attr {
+        let at = Timestamp::default();
+        let (mode, kind) = (Mode::new(0o644), FileKind::Regular);
+        let (uid, gid, nlink, size, allocated, rdev) = (0, 0, 1, 0, 0, 0);
+        let (atime, mtime, ctime, crtime) = (at, at, at, at);
+        Attr {
+            ino,
+            kind,
+            mode,
+            uid,
+            gid,
+            nlink,
+            size,
+            allocated,
+            rdev,
+            atime,
+            mtime,
+            ctime,
+            crtime,
+        }
+    }
+
+    #[test]
+    fn what_was_shown_is_told_from_what_is() {
+        let (kernel, ino) = (KernelState::default(), Ino(7));
+        let (empty, full) = (attr(ino), Attr { size: 1, ..attr(ino) });
+        assert!(!kernel.was_shown(1, &empty));
+        kernel.remember(1, &empty);
+        assert!(kernel.was_shown(1, &empty) && !kernel.was_shown(1, &full));
+        kernel.remember(1, &full);
+        assert!(kernel.was_shown(1, &full) && !kernel.was_shown(2, &full));
+        let later = Attr { ctime: Timestamp { seconds: 1, nanos: 0 }, ..full };
+        assert!(!kernel.was_shown(1, &later));
+    }
 
     #[test]
     fn pages_are_kept_for_the_same_version_only() {
         let (kernel, ino) = (KernelState::default(), Ino(7));
         assert!(!kernel.opened(1, ino, 3), "unknown to the kernel: nothing to keep");
-        kernel.remember(1, ino);
+        kernel.remember(1, &attr(ino));
         assert!(!kernel.opened(1, ino, 3));
         assert!(kernel.opened(1, ino, 3));
         kernel.wrote(1, ino, 3, 4);
@@ -109,13 +169,13 @@ mod tests {
         kernel.distrust(ino);
         assert!(!kernel.opened(1, ino, 10));
         assert!(kernel.opened(1, ino, 10));
-        kernel.remember(1, ino);
-        kernel.remember(2, Ino(8));
+        kernel.remember(1, &attr(ino));
+        kernel.remember(2, &attr(Ino(8)));
         assert_eq!((kernel.of(1), kernel.of(2), kernel.of(3)), (vec![ino], vec![Ino(8)], vec![]));
         assert!(!kernel.forget(1, ino, 1));
         assert!(kernel.forget(1, ino, 1));
-        kernel.remember(2, ino);
-        kernel.remember(3, Ino(8));
+        kernel.remember(2, &attr(ino));
+        kernel.remember(3, &attr(Ino(8)));
         assert_eq!(kernel.forget_mount(2), BTreeSet::from([ino]), "the third knows the other");
         assert_eq!(kernel.of(2), []);
     }

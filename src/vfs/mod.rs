@@ -185,9 +185,14 @@ impl Vfs {
         self.replica.is_alone()
     }
 
-    /// The kernel behind mount `origin` got a reference to `ino`.
-    pub fn remember(&self, origin: u32, ino: Ino) {
-        self.kernel.remember(origin, ino);
+    /// The kernel behind mount `origin` gets a reference to an inode, and these attributes with it.
+    pub fn remember(&self, origin: u32, attr: &Attr) {
+        self.kernel.remember(origin, attr);
+    }
+
+    /// Tells all kernels that they may have old attributes of `ino`.
+    pub fn doubt(&self, ino: Ino) {
+        self.hub.publish(&[Change::Attributes(ino)], 0);
     }
 
     /// The kernel behind mount `origin` gave `count` references back.

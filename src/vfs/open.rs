@@ -114,9 +114,11 @@ impl Vfs {
             state.running += u32::from(flags.is_exec());
             AtomicU64::new(state.told())
         };
-        let (origin, session) = (who.origin, self.replica.session());
+        let (origin, session, ino) = (who.origin, self.replica.session(), node.ino);
         let file = FileHandle { node, origin, flags, failures_seen, session };
-        Opened { handle: self.handles.add_file(file), keep_cache }
+        let is_shown = |attr| self.kernel.was_shown(origin, &attr);
+        let outdated = !keep_cache && !self.getattr(ino).is_ok_and(is_shown);
+        Opened { handle: self.handles.add_file(file), keep_cache, outdated }
     }
 
     /// O_TRUNC, with what the kernel leaves to us when OPEN truncates: of callers without CAP_FSETID, of

@@ -57,6 +57,9 @@ pub struct Opened {
     pub handle: u64,
     /// The pages this kernel holds are those of the version that was opened.
     pub keep_cache: bool,
+    /// It may be about to take older attributes for those of what was opened: it was told them with a
+    /// reference, and may have missed what it was told since, not knowing the inode yet.
+    pub outdated: bool,
 }
 
 /// A time of utimensat(2); UTIME_OMIT is no change at all.

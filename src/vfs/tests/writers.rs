@@ -238,6 +238,36 @@ fn a_staged_file_is_laid_over_what_others_wrote() {
     });
 }
 
+/// A kernel that looks a new file up while its bytes arrive is told its size of before, and does not know it yet
+/// when that is called old: the open says so.
+#[test]
+fn an_open_tells_what_the_kernel_was_shown_before() {
+    run(async {
+        let cluster = Cluster::new(2).await;
+        let [a, b] = &cluster.nodes[..] else { panic!() };
+        let ino = a.create(cluster.bucket, "f", b"one").await;
+        cluster.level().await;
+        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap());
+        let outdated = async || {
+            let opened = b.vfs.open(&WHO, ino, RDONLY).await.unwrap();
+            b.close(opened.handle).await.unwrap();
+            opened.outdated
+        };
+        assert!(!outdated().await);
+        let writer = a.open(ino, RDWR).await.unwrap();
+        a.vfs.write(&WHO, writer, 0, b"longer").await.unwrap();
+        a.close(writer).await.unwrap();
+        assert!(outdated().await);
+        assert!(!outdated().await, "nothing has changed since it was told");
+        let writer = a.open(ino, RDWR).await.unwrap();
+        a.vfs.write(&WHO, writer, 0, b"another").await.unwrap();
+        a.close(writer).await.unwrap();
+        b.vfs.barrier().await.unwrap();
+        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap());
+        assert!(!outdated().await, "the new ones were shown");
+    });
+}
+
 /// An open on another node includes every commit that was acknowledged, and its kernel keeps pages
 /// exactly when they are of that version.
 #[test]
@@ -247,7 +277,7 @@ fn an_open_after_another_nodes_commit_never_shows_old_pages() {
         let [a, b] = &cluster.nodes[..] else { panic!() };
         let ino = a.create(cluster.bucket, "f", b"one").await;
         cluster.level().await;
-        b.vfs.remember(WHO.origin, ino);
+        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap());
         let keeps = async || {
             let opened = b.vfs.open(&WHO, ino, RDONLY).await.unwrap();
             let bytes = b.read_all(opened.handle).await.unwrap();
