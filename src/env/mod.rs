@@ -16,6 +16,8 @@ mod sim_file;
 mod sim_threads;
 mod sim_tree;
 mod threads;
+#[cfg(test)]
+mod watched;
 
 pub use buffer::AlignedBuf;
 pub use clock::{Clock, SystemClock};
@@ -30,6 +32,8 @@ pub use sim_clock::SimClock;
 pub use sim_disk::SimDisk;
 pub use sim_threads::SimThreads;
 pub use threads::{TaskThread, Waker, Worker, blocking, detached};
+#[cfg(test)]
+pub use watched::largest_allocation;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! All record bytes: `version (1) | payload | CRC32C (4, little-endian, over what is before it)`.
-//! The payload is bincode's standard format, with a limit, so that a corrupt length cannot allocate.
-//! What can be encoded can be decoded.
+//! The payload is bincode's standard format, with a limit that follows from the bytes there are, so that a
+//! corrupt length cannot allocate. What can be encoded can be decoded.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,9 @@ const OVERHEAD: usize = 5;
 /// What bincode's limit counts for one stored byte, at most: a number that is stored in one byte
 /// counts with its size in memory, and none is larger than a `u128`.
 const COUNTED_MAX: usize = 16;
+/// Bytes that most records and messages do not have.
+const SMALL: usize = 4 << 10;
+const _: () = assert!(SMALL < RECORD_MAX && RECORD_MAX < ENTRY_MAX && ENTRY_MAX < MESSAGE_MAX);
 
 /// Encodes a record of the table.
 ///
@@ -29,7 +32,7 @@ pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Damaged`] when checksum, version or form are wrong.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    open::<T, RECORD_MAX, { RECORD_MAX * COUNTED_MAX }>(bytes)
+    open::<T, RECORD_MAX>(bytes)
 }
 
 /// As [`encode`], for what goes into the log: up to `ENTRY_MAX`.
@@ -39,7 +42,7 @@ pub fn encode_entry<T: Serialize>(entry: &T) -> Result<Vec<u8>> {
 
 /// As [`decode`], for what comes from the log.
 pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    open::<T, ENTRY_MAX, { ENTRY_MAX * COUNTED_MAX }>(bytes)
+    open::<T, ENTRY_MAX>(bytes)
 }
 
 /// As [`encode`], for messages between nodes: up to `MESSAGE_MAX`.
@@ -49,7 +52,7 @@ pub fn encode_message<T: Serialize>(message: &T) -> Result<Vec<u8>> {
 
 /// As [`decode`], for messages between nodes.
 pub fn decode_message<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    open::<T, MESSAGE_MAX, { MESSAGE_MAX * COUNTED_MAX }>(bytes)
+    open::<T, MESSAGE_MAX>(bytes)
 }
 
 /// Bytes that `value` takes within an entry; `None` when it takes more than an entry may have.
@@ -86,11 +89,7 @@ fn seal<T: Serialize, const LIMIT: usize>(value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `COUNTED`: `LIMIT` as bincode counts, [`COUNTED_MAX`] times as much.
-fn open<T, const LIMIT: usize, const COUNTED: usize>(bytes: &[u8]) -> Result<T>
-where
-    T: DeserializeOwned,
-{
+fn open<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T> {
     if bytes.len() > LIMIT {
         return Err(Error::damaged(format!("a record is larger than {LIMIT} bytes")));
     }
@@ -103,9 +102,20 @@ where
     if body[0] != FORMAT {
         return Err(Error::damaged(format!("a record has format {}, not {FORMAT}", body[0])));
     }
+    // A text is allotted before it is read: a few bytes could name one of hundreds of megabytes.
+    match bytes.len() {
+        len if len <= SMALL => read::<T, { SMALL * COUNTED_MAX }>(&body[1..]),
+        len if len <= RECORD_MAX => read::<T, { RECORD_MAX * COUNTED_MAX }>(&body[1..]),
+        len if len <= ENTRY_MAX => read::<T, { ENTRY_MAX * COUNTED_MAX }>(&body[1..]),
+        _ => read::<T, { MESSAGE_MAX * COUNTED_MAX }>(&body[1..]),
+    }
+}
+
+/// `COUNTED`: the bytes that there may be as bincode counts them, [`COUNTED_MAX`] times as many.
+fn read<T: DeserializeOwned, const COUNTED: usize>(payload: &[u8]) -> Result<T> {
     let config = bincode::config::standard().with_limit::<COUNTED>();
-    match bincode::serde::decode_from_slice(&body[1..], config) {
-        Ok((value, used)) if used == body.len() - 1 => Ok(value),
+    match bincode::serde::decode_from_slice(payload, config) {
+        Ok((value, used)) if used == payload.len() => Ok(value),
         Ok(_) => Err(Error::damaged("a record has bytes left over")),
         Err(error) => Err(Error::damaged(format!("a record cannot be read: {error}"))),
     }
@@ -113,7 +123,11 @@ where
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::env::largest_allocation;
 
     #[test]
     fn every_flipped_bit_is_found() {
@@ -142,5 +156,49 @@ mod tests {
         let mut bytes = vec![FORMAT, 253, 255, 255, 255, 255, 255, 255, 255, 255];
         bytes.extend(crc32c(&bytes).to_le_bytes());
         assert!(matches!(decode::<Vec<u8>>(&bytes), Err(Error::Damaged(_))));
+    }
+
+    /// What a record may take beside what its bytes say: serde allots this much to a list on its own.
+    const BESIDE: usize = 2 << 20;
+
+    /// Lengths that nothing stands behind come often: 251 to 253 say that one of 2 to 8 bytes follows.
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        vec(prop_oneof![any::<u8>(), 248..=255u8, 0..=3u8], 0..80)
+    }
+
+    fn reads<T: DeserializeOwned>(bytes: &[u8]) -> usize {
+        largest_allocation(|| {
+            // Read or refused: it comes back, and takes what the bytes are worth.
+            let _ = (decode::<T>(bytes).is_ok(), decode_entry::<T>(bytes).is_ok());
+            let _ = decode_message::<T>(bytes).is_ok();
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(payload in hostile(), is_sealed in any::<bool>()) {
+            let mut bytes = payload;
+            if is_sealed {
+                bytes.insert(0, FORMAT);
+                bytes.extend(crc32c(&bytes).to_le_bytes());
+            }
+            let all: [fn(&[u8]) -> usize; 12] = [
+                reads::<crate::meta::Inode>,
+                reads::<crate::meta::Slot>,
+                reads::<crate::meta::ChunkRecord>,
+                reads::<crate::meta::Placement>,
+                reads::<crate::meta::Bucket>,
+                reads::<crate::meta::AccessKey>,
+                reads::<crate::meta::Upload>,
+                reads::<crate::meta::Outcome>,
+                reads::<crate::meta::Locks>,
+                reads::<Vec<crate::meta::Request>>,
+                reads::<String>,
+                reads::<Vec<(String, Vec<u8>)>>,
+            ];
+            for read in all {
+                prop_assert!(read(&bytes) < BESIDE);
+            }
+        }
     }
 }
