@@ -216,7 +216,11 @@ const _: () = assert!(CHUNK_SIZE_MAX <= u32::MAX as u64);
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::env::largest_allocation;
     use crate::types::SessionId;
 
     fn header(lens: &[u32]) -> ChunkHeader {
@@ -278,5 +282,31 @@ mod tests {
         beyond.extents[0].file_offset = u64::MAX - 99;
         assert!(Footer::describe(&beyond, &data).is_err());
         assert!(Footer::describe(&header(&[]), &AlignedBuf::zeroed(0)).is_err());
+    }
+
+    proptest! {
+        /// Also one whose checksum is right: what is read of it fits together.
+        #[test]
+        fn any_footer_is_read_or_refused(
+            changed in vec((0..TAIL - 4 + 2 * EXTENT, any::<u8>()), 0..5),
+            pages in 0..3u64,
+        ) {
+            let (header, data) = (header(&[150_000, 50_000]), AlignedBuf::zeroed(200_000));
+            let footer = Footer::describe(&header, &data).unwrap();
+            let mut page = footer.encode().to_vec();
+            let end = page.len() - 4;
+            changed.iter().for_each(|(back, byte)| page[end - 1 - back] = *byte);
+            let crc = crc32c(&page[..end]);
+            page[end..].copy_from_slice(&crc.to_le_bytes());
+            let file_len = footer.file_len() + pages * DIRECT_ALIGN as u64;
+            let took = largest_allocation(|| {
+                if let Ok(read) = Footer::decode(&page, file_len) {
+                    let ChunkInfo { header, len, .. } = &read.info;
+                    assert_eq!(read.file_len(), file_len);
+                    assert_eq!(check_shape(header, *len as usize).unwrap(), *len);
+                }
+            });
+            prop_assert!(took < 64 << 10);
+        }
     }
 }

@@ -385,3 +385,48 @@ pub fn after(prefix: &[u8]) -> Vec<u8> {
     }
     vec![u8::MAX; 32]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Every parser takes every key: those of other records, cut ones, any bytes.
+        #[test]
+        fn any_key_is_parsed_or_refused(bytes in vec(any::<u8>(), 0..64), prefix in 0..FAMILIES.len()) {
+            for key in [&bytes[..], &key(FAMILIES[prefix], &[&bytes])] {
+                let _ = (access_key_id(key), dirent_parent(key), slot_number(key), locker(key));
+                let _ = (locked(key), part_number(key), upload_object(key), head_number(key));
+                let _ = (slot_content(key), tail_number(key), tail_id(key));
+                if let Some((name, is_directory)) = dirent_name(key) {
+                    let parent = dirent_parent(key).unwrap();
+                    let make = if is_directory { directory_dirent } else { file_dirent };
+                    prop_assert_eq!(make(parent, &name), key);
+                }
+                prop_assert!(after(key) > key.to_vec());
+            }
+        }
+
+        #[test]
+        fn a_key_says_what_it_was_made_of(
+            (ino, session, mount, number) in any::<(u64, u64, u32, u64)>(),
+            content in any::<[u8; 16]>(),
+            object in "[^\\x00]{0,40}",
+        ) {
+            let (ino, session) = (Ino(ino), SessionId(session));
+            let of = LockOwner { mount, number };
+            prop_assert_eq!(locker(&lock(ino, session, of)), Some((session, of)));
+            prop_assert_eq!(locked(&lock_of(session, ino, of)), Some((ino, of)));
+            let content = ContentId::from_bytes(content);
+            prop_assert_eq!(slot_content(&slot(content, number)), Some(content));
+            prop_assert_eq!(slot_number(&slot(content, number)), Some(number));
+            prop_assert_eq!(part_number(&part(content, number as u16)), Some(number as u16));
+            let upload = upload(ino, &object, content);
+            prop_assert_eq!(upload_object(&upload), Some(object.as_bytes()));
+            prop_assert_eq!(tail_id(&upload), Some(content.to_bytes()));
+        }
+    }
+}

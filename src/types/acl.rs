@@ -111,6 +111,9 @@ impl FromStr for Acl {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -136,5 +139,21 @@ mod tests {
             assert_eq!(bad.parse::<Acl>(), Err(NotAnAcl), "{bad}");
         }
         assert!("1=read,".repeat(101).parse::<Acl>().is_err());
+    }
+
+    proptest! {
+        /// Any text is a list or none; what is one says itself the same way.
+        #[test]
+        fn any_text_is_a_list_or_refused(
+            words in vec(prop_oneof![
+                "[0-9]{0,11}", "everyone|authenticated", "read|write|read-acl|write-acl|full",
+                "=", ",", "=", ",", ".{0,3}",
+            ], 0..12),
+        ) {
+            let text = words.concat();
+            if let Ok(acl) = text.parse::<Acl>() {
+                prop_assert_eq!(acl.to_string().parse(), Ok(acl));
+            }
+        }
     }
 }

@@ -129,6 +129,9 @@ pub(super) fn check(value: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
@@ -164,6 +167,31 @@ mod tests {
         let twice = [(USER_OBJ, 6, NONE), (USER_OBJ, 6, NONE), (OTHER, 0, NONE)];
         for bad in [&b""[..], &[2, 0, 0], &[1, 0, 0, 0], &[2, 0, 0, 0, 1], &acl(&twice)] {
             assert!(check(bad).is_err());
+        }
+    }
+
+    proptest! {
+        /// Users hand in what they like by setxattr(2): all functions agree whether it is a list.
+        #[test]
+        fn any_value_is_a_list_or_refused(
+            entries in vec((0..7u16, 0..10u16, any::<u32>()), 0..8),
+            flipped in vec(any::<(usize, u8)>(), 0..2),
+            cut in 0..9usize,
+            mode in 0..0o10000u32,
+        ) {
+            let tags = [USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER, 0x40];
+            let named = entries.iter().map(|&(tag, bits, id)| (tags[usize::from(tag)], bits, id));
+            let mut value = acl(&named.collect::<Vec<_>>());
+            let len = value.len();
+            flipped.iter().for_each(|(at, bits)| value[at % len] ^= bits);
+            value.truncate(len - cut.min(len));
+            let is_list = check(&value).is_ok();
+            prop_assert_eq!(mode_of(&value).is_ok(), is_list);
+            prop_assert_eq!(inherit(&value, mode, true).is_ok(), is_list);
+            match after_chmod(&value, mode) {
+                Ok(changed) => prop_assert_eq!(mode_of(&changed).unwrap().0, mode & 0o777),
+                Err(_) => prop_assert!(!is_list),
+            }
         }
     }
 }

@@ -179,7 +179,11 @@ pub fn decode_entry(payload: &[u8]) -> Result<Entry> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::env::largest_allocation;
 
     fn sample() -> AlignedBuf {
         let mut out = AlignedBuf::with_capacity(4096);
@@ -218,5 +222,34 @@ mod tests {
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
         let error = parse(&bytes, 9).unwrap_err();
         assert!(error.to_string().contains("run the version that wrote it"), "{error}");
+    }
+
+    proptest! {
+        /// What looks like a record need not be one: its length is not believed, its checksum is.
+        #[test]
+        fn any_bytes_are_a_record_or_none(
+            mut bytes in vec(any::<u8>(), 0..200),
+            len in prop_oneof![any::<u32>(), 0..200u32],
+            is_summed in any::<bool>(),
+        ) {
+            if bytes.len() >= HEADER {
+                bytes[4..8].copy_from_slice(&len.to_le_bytes());
+                bytes[32..36].copy_from_slice(&9u32.to_le_bytes());
+                bytes[38..40].copy_from_slice(&MAGIC);
+                let end = HEADER + len as usize;
+                if is_summed && end <= bytes.len() {
+                    let crc = crc32c(&bytes[4..end]);
+                    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+                }
+            }
+            let took = largest_allocation(|| {
+                if let Ok(Some(record)) = parse(&bytes, 9) {
+                    assert!(HEADER + record.payload.len() <= bytes.len());
+                    let _ = (entry_id(record.payload).is_ok(), decode_entry(record.payload).is_ok());
+                }
+                let _ = decode_entry(&bytes).is_ok();
+            });
+            prop_assert!(took < 2 << 20);
+        }
     }
 }

@@ -244,3 +244,52 @@ pub fn mend(disk: &dyn Disk, dir: &Path, recovered: &Recovered) -> Result<Aligne
     file.sync().map_err(|error| Error::DiskFailed(error.to_string()))?;
     Ok(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::env::{Access, SimDisk, largest_allocation};
+
+    const KINDS: [Kind; 5] = [Kind::Start, Kind::Entry, Kind::Vote, Kind::Truncate, Kind::Purge];
+
+    /// A segment file of records with any payload, of which some bits are flipped.
+    fn filled(records: &[(usize, Vec<u8>)], flipped: &[(usize, u8)], zeros: usize) -> AlignedBuf {
+        let mut bytes = AlignedBuf::with_capacity(64 << 10);
+        let head = |number, kind| Head { number, synced: number / 2, committed: 0, kind };
+        let start = codec::encode(&Start::default()).unwrap();
+        layout::push(&mut bytes, 1, &head(1, Kind::Start), &start);
+        for ((kind, payload), number) in records.iter().zip(2..) {
+            layout::push(&mut bytes, 1, &head(number, KINDS[*kind]), payload);
+        }
+        bytes.extend(&vec![0; zeros]);
+        let len = bytes.len();
+        flipped.iter().for_each(|(at, bits)| bytes[at % len] ^= bits);
+        bytes
+    }
+
+    proptest! {
+        /// Whatever the segments hold, a start reads them or says what is wrong.
+        #[test]
+        fn any_log_is_read_or_refused(
+            records in vec((0..KINDS.len(), vec(any::<u8>(), 0..80)), 0..12),
+            flipped in vec(any::<(usize, u8)>(), 0..4),
+            zeros in 0..9000usize,
+        ) {
+            let (disk, dir) = (SimDisk::new(), Path::new("/log"));
+            disk.create_dir_all(dir).unwrap();
+            let bytes = filled(&records, &flipped, zeros);
+            let file = disk.open(&segment::path(dir, 1), Access::Create, false).unwrap();
+            file.write_at(&bytes, 0).unwrap();
+            let took = largest_allocation(|| {
+                if let Ok(Recovered { state, tail, .. }) = recover(&disk, dir) {
+                    assert!(tail.offset <= tail.size && tail.unsynced <= tail.offset);
+                    assert!(state.next >= 2);
+                }
+            });
+            prop_assert!(took < 2 << 20);
+        }
+    }
+}

@@ -150,6 +150,8 @@ fn hash(secret: &str) -> String {
 mod tests {
     use std::path::Path;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::env::{SimClock, SimDisk};
 
@@ -183,6 +185,15 @@ mod tests {
         assert_eq!(Invitation::from_token(&format!(" {token}\n")).unwrap(), invitation);
         for bad in ["", "x", &token[..token.len() / 2], "e30="] {
             assert!(matches!(Invitation::from_token(bad), Err(Error::Config(_))), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_no_token(text in ".{0,80}", json in "[a-z0-9\"{}:,\\[\\]]{0,80}") {
+            for text in [text, base64(json.as_bytes()), base64(format!("{{{json}}}").as_bytes())] {
+                prop_assert!(Invitation::from_token(&text).is_err(), "{}", text);
+            }
         }
     }
 }

@@ -140,7 +140,11 @@ fn split_record(payload: &[u8]) -> Option<(Pair, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::env::largest_allocation;
 
     #[test]
     fn records_come_back_and_halves_do_not() {
@@ -167,6 +171,20 @@ mod tests {
             let mut bad = out.to_vec();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(check(&bad).is_err(), "bit {bit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_frame_is_read_or_refused(mut bytes in vec(any::<u8>(), HEADER..120), kind in 0..5u8) {
+            bytes[16] = kind;
+            let took = largest_allocation(|| {
+                if let Some(header) = bytes.first_chunk().and_then(|it| Header::parse(it).ok()) {
+                    assert!(header.len <= FRAME_MAX && header.check(&bytes, 3).is_err());
+                }
+                let _ = decode_records(&bytes).is_ok();
+            });
+            prop_assert!(took < 64 << 10);
         }
     }
 }
