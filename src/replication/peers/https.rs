@@ -116,7 +116,7 @@ pub async fn ask_as_stranger(
 }
 
 /// A client of one address, under whatever name.
-fn client(mut tls: rustls::ClientConfig, address: &str) -> Result<Client> {
+pub(super) fn client(mut tls: rustls::ClientConfig, address: &str) -> Result<Client> {
     tls.alpn_protocols = vec![b"h2".to_vec()];
     Client::builder()
         .tls_backend_preconfigured(tls)

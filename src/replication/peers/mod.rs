@@ -9,6 +9,9 @@ mod messages;
 mod plug;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub use call::call;
 pub use credentials::{Credentials, host};
 pub use https::ask_as_stranger;

@@ -1,9 +1,13 @@
-//! Clusters over the real transport: of nodes of this version and the one before, and of one that moves.
+//! Clusters over the real transport: of nodes of this version and the one before, of one that moves, of one
+//! that was removed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::*;
-use crate::replication::peers::{About, Credentials, PROTOCOL, PeerSettings, Peers};
+use crate::error::Error;
+use crate::replication::peers::{
+    self, About, Credentials, Denied, Kind, PROTOCOL, PeerSettings, Peers, Transport,
+};
 use crate::types::NodeId;
 
 /// Longest wait for what has to come.
@@ -131,5 +135,62 @@ async fn a_node_that_moved_is_found_again() {
         let found = (id, replica.address().to_owned());
         wait_for("new address", || second.replica.cluster.members().contains(&found)).await;
         moved.push(replica);
+    }
+}
+
+/// What node `id` can still say when somebody has its disk.
+async fn voice_of(id: NodeId, disk: &dyn Disk, others: &[&Member]) -> Arc<dyn Transport> {
+    let credentials = Credentials::load(disk, Path::new("/store")).unwrap().unwrap();
+    let cluster = others[0].replica.status().cluster;
+    let peers = speaking(PROTOCOL, ANYWHERE).peers.unwrap();
+    let transport = peers.plug(&cluster, id, &credentials).await.unwrap().transport;
+    for other in others {
+        transport.learn(other.replica.node(), other.replica.address());
+    }
+    transport
+}
+
+/// Its certificate is good for ever: it is by its number that a node that was removed is refused, by each
+/// of the others. Only what a leader has begun to order is taken, so that it can step down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_removed_node_is_refused_by_the_others() {
+    const WITHIN: Duration = Duration::from_secs(10);
+    let first = Member::found(PROTOCOL).await;
+    let second = Member::join(&first, 2, PROTOCOL).await;
+    let third = Member::join(&first, 3, PROTOCOL).await;
+    wait_for("three voters", || voters(&first.replica) == 3).await;
+    // It is silent when it is gone, not when it has stopped.
+    let Member { disk, replica, .. } = third;
+    replica.stop().await.unwrap();
+    drop(replica);
+    let others = [&first, &second];
+    let voice = voice_of(3, &*disk, &others).await;
+    let ask = async |to: &Member, kind| -> Result<Result<(), Denied>> {
+        let asked: Result<Result<About, Denied>> =
+            peers::call(&*voice, to.replica.node(), kind, &(), WITHIN).await;
+        asked.map(|answer| answer.map(|_| ()))
+    };
+    for other in others {
+        assert_eq!(ask(other, Kind::About).await.unwrap(), Ok(()), "it is a member");
+    }
+    let mut refusal = String::new();
+    let removed = async {
+        while let Err(error) = first.replica.remove_node(3, true).await {
+            refusal = error.to_string();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let removed = tokio::time::timeout(PATIENCE, removed).await;
+    assert!(removed.is_ok(), "it is not removed: {refusal}");
+    for other in others {
+        other.replica.barrier().await.unwrap();
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Append) {
+            match ask(other, kind).await {
+                Ok(Err(Denied::Refused(why))) | Err(Error::Unreachable(why)) => {
+                    assert!(why.contains("was removed from the cluster"), "{kind:?}: {why}");
+                }
+                answered => panic!("{kind:?} was answered: {answered:?}"),
+            }
+        }
     }
 }
