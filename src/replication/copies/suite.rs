@@ -1,16 +1,26 @@
 //! What every [`ChunkPeers`] must do, as a suite that each implementation runs: node 2 serves an
 //! empty store, node 3 is nobody.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::peers::ChunkPeers;
+use super::remote::RemoteChunks;
 use super::server::{ChunkServer, Range};
 use super::sim::SimPeers;
 use crate::chunk::{ChunkExtent, ChunkHeader, ChunkStore, SealedChunk};
-use crate::env::{AlignedBuf, SimDisk};
+use crate::env::{AlignedBuf, SimDisk, blocking};
 use crate::error::Error;
 use crate::meta::Table;
+use crate::replication::peers::{
+    Answer, Credentials, Handler, Kind, PROTOCOL, PeerSettings, Peers, Sender,
+};
+use crate::replication::tests::wires::Wires;
 use crate::types::{ChunkId, ContentId, Ino, SessionId};
 
 pub fn id(counter: u64) -> ChunkId {
@@ -74,6 +84,43 @@ async fn peers_in_one_process_keep_the_contract() {
         store(&after)
     };
     run(&peers, &cut).await;
+}
+
+/// Answers about one chunk store after the other.
+struct Serving(Mutex<Arc<ChunkServer>>);
+
+impl Handler for Serving {
+    fn handle(self: Arc<Self>, _: Sender, kind: Kind, body: Bytes) -> Answer {
+        let server = Arc::clone(&self.0.lock());
+        Box::pin(async move {
+            let answered = blocking(move || server.answer(kind, &body)).await;
+            answered.unwrap_or(Err(Error::ShuttingDown))
+        })
+    }
+}
+
+/// The peers of the product: their messages and answers through memory, and through TLS and HTTP.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_over_the_transport_keep_the_contract() {
+    let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let https = Peers::Https(PeerSettings { listen, address: None, protocol: PROTOCOL });
+    let credentials = Credentials::generate("aa").unwrap();
+    for peers in [Wires::new().peers(), https] {
+        let (disk, table) = (SimDisk::new(), Arc::new(Table::memory().unwrap()));
+        let server = |disk: &SimDisk| Arc::new(ChunkServer::new(store(disk), Arc::clone(&table)));
+        let serving = Arc::new(Serving(Mutex::new(server(&disk))));
+        let asking = peers.plug("aa", 1, &credentials).await.unwrap();
+        let asked = peers.plug("aa", 2, &credentials).await.unwrap();
+        let _answers = (asked.begin)(Arc::clone(&serving) as Arc<dyn Handler>);
+        asking.transport.learn(2, &asked.address);
+        let cut = || {
+            let (before, after) = (disk.kill(), disk.crash(1));
+            *serving.0.lock() = server(&before);
+            store(&after)
+        };
+        let within = Duration::from_secs(20);
+        run(&RemoteChunks::new(asking.transport, within), &cut).await;
+    }
 }
 
 /// A peer that changes a bit is found out whichever way the bytes go, and nothing bad is kept.

@@ -11,7 +11,7 @@ mod restarts;
 mod sessions;
 mod snapshots;
 mod starting;
-mod wires;
+pub mod wires;
 
 use std::path::Path;
 use std::sync::Arc;
