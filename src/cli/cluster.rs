@@ -143,6 +143,10 @@ impl fmt::Display for Shown {
         let ClusterStatus { health, cluster, term, members, .. } = &self.0.status;
         writeln!(f, "{health}")?;
         writeln!(f, "cluster {cluster}, term {term}")?;
+        if self.0.is_surveying {
+            let wanting = "more copies may be wanting than are counted yet";
+            writeln!(f, "a change of the nodes is being looked into: {wanting}")?;
+        }
         let widest = members.iter().map(|member| member.address.len()).max().unwrap_or(0);
         for member in members {
             line(f, member, widest)?;

@@ -21,6 +21,8 @@ pub struct ClusterView {
     pub versions: Vec<NodeVersion>,
     /// As this node's table has it.
     pub places: Vec<Place>,
+    /// A change of the nodes is still being looked into: more copies may be wanting than `places` tell.
+    pub is_surveying: bool,
 }
 
 /// A node as a place of copies.

@@ -19,7 +19,7 @@ use super::wire::{Failure, Line};
 use super::{keys, socket};
 use crate::env::blocking;
 use crate::error::{Class, Error, Result};
-use crate::meta::NodeState;
+use crate::meta::{NodeState, Survey};
 use crate::node::fsck::{LeftOver, Report};
 use crate::node::operate::{Fate, FsckQuestion, NewBucket, PathQuestion};
 use crate::node::progress::Progress;
@@ -127,8 +127,9 @@ async fn delete_bucket(
 async fn cluster(State(Serving { store, .. }): State<Serving>) -> Answer<ClusterView> {
     let replica = &store.replica;
     let (status, versions) = tokio::join!(replica.cluster_status(), replica.versions());
-    let places = Place::all(&store.replica.table().view())?;
-    Ok(Json(ClusterView { status, versions, places }))
+    let view = store.replica.table().view();
+    let (places, is_surveying) = (Place::all(&view)?, view.placement()?.survey != Survey::Done);
+    Ok(Json(ClusterView { status, versions, places, is_surveying }))
 }
 
 async fn invite(
