@@ -59,15 +59,8 @@ impl Cluster {
         let text = |name: &str| made[name].as_str().expect("an access key").to_owned();
         let key = [text("access_key_id"), text("secret_access_key")];
         let mut cluster = Self { dir, nodes: Vec::new(), net, links, options, key };
-        for place in 0..count {
-            std::fs::create_dir(cluster.mount(place)).expect("a mount point");
-            let token = (place > 0).then(|| cluster.invite());
-            cluster.nodes.push(None);
-            let (door, listens) = (cluster.door(place), cluster.listens(place));
-            if let Some(links) = &mut cluster.links {
-                links.lead(place, &door, &listens);
-            }
-            cluster.launch(place, token.as_deref());
+        for _ in 0..count {
+            cluster.join();
         }
         let voters = if count.is_multiple_of(2) { count - 1 } else { count };
         until("all nodes have found each other", LIMIT, || {
@@ -78,6 +71,20 @@ impl Cluster {
             (status["healthy"] == true && votes == voters).then_some(())
         });
         cluster
+    }
+
+    /// Starts one more node, with an empty directory; its place.
+    pub fn join(&mut self) -> usize {
+        let place = self.nodes.len();
+        std::fs::create_dir(self.mount(place)).expect("a mount point");
+        let token = (place > 0).then(|| self.invite());
+        self.nodes.push(None);
+        let (door, listens) = (self.door(place), self.listens(place));
+        if let Some(links) = &mut self.links {
+            links.lead(place, &door, &listens);
+        }
+        self.launch(place, token.as_deref());
+        place
     }
 
     pub fn data(&self, place: usize) -> PathBuf {
@@ -181,9 +188,11 @@ impl Cluster {
         self.nodes[place].as_ref().expect("a running node")
     }
 
+    /// A token of any node that runs.
     pub fn invite(&self) -> String {
+        let place = self.nodes.iter().position(Option::is_some).expect("a running node");
         let mut invite = program();
-        invite.args(["cluster", "invite", "--data-dir"]).arg(self.data(0));
+        invite.args(["cluster", "invite", "--data-dir"]).arg(self.data(place));
         run(&mut invite).trim().to_owned()
     }
 
@@ -219,9 +228,14 @@ impl Cluster {
 
     /// Asks `place` to `drain` or `remove` the node `whom`; what it says when it refuses.
     pub fn decide(&self, place: usize, verb: &str, whom: usize) -> Result<(), String> {
-        let mut ask = program();
         let id = self.id(whom).expect("a node that has been started").to_string();
-        ask.args(["cluster", verb, &id, "--data-dir"]).arg(self.data(place));
+        self.attempt(place, &["cluster", verb, &id])
+    }
+
+    /// Runs a command of the program on one node; what it says when it refuses.
+    pub fn attempt(&self, place: usize, words: &[&str]) -> Result<(), String> {
+        let mut ask = program();
+        ask.args(words).arg("--data-dir").arg(self.data(place));
         let output = ask.output().expect("running the program");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() { Ok(()) } else { Err(said) }
