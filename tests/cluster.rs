@@ -22,32 +22,54 @@ use support::writers::Writer;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A close on one node is in the next open on any other, whatever it was: small, large, appended,
-/// renamed over.
+/// A close on one node is in the next open on any other, whatever it was: small, large, written over,
+/// renamed over; and so is a PUT to the S3 endpoint of another node.
 #[test]
 fn a_close_is_in_the_next_open_on_every_node() {
     own_namespace();
     let cluster = Cluster::start("close", 3);
     fs::create_dir(cluster.path(0, "bucket")).unwrap();
-    let rounds = number("BUCKETFS_CLUSTER_ROUNDS", 60);
-    for round in 0..rounds {
+    // All ways, lengths, writers and readers have met after 72 rounds.
+    for round in 0..number("BUCKETFS_CLUSTER_ROUNDS", 72) {
         let (writer, reader) = ((round % 3) as usize, ((round + 1 + round / 3 % 2) % 3) as usize);
-        let len = [10, 4000, 70_000, 5 << 20][(round % 4) as usize];
+        let len = [10, 4000, 70_000, 5 << 20][(round / 18 % 4) as usize];
         let bytes = pattern(round, len);
-        let place = cluster.path(writer, "bucket/file");
-        if round % 2 == 0 {
-            fs::write(&place, &bytes).unwrap();
-        } else {
-            let new = cluster.path(writer, "bucket/new");
-            fs::write(&new, &bytes).unwrap();
-            fs::rename(&new, &place).unwrap();
-        }
+        let way = Way::ALL[(round / 6 % 3) as usize];
+        way.replace(&cluster, writer, &bytes);
         let seen = fs::read(cluster.path(reader, "bucket/file")).unwrap();
         assert!(
             seen == bytes,
-            "round {round}: node {reader} sees {} bytes, node {writer} closed {len}",
+            "round {round}: node {reader} sees {} bytes, node {writer} has {way:?} {len}",
             seen.len()
         );
+    }
+}
+
+/// How a file becomes another.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Closed,
+    RenamedOver,
+    Put,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Closed, Self::RenamedOver, Self::Put];
+
+    fn replace(self, cluster: &Cluster, writer: usize, bytes: &[u8]) {
+        let place = cluster.path(writer, "bucket/file");
+        match self {
+            Self::Closed => fs::write(place, bytes).unwrap(),
+            Self::RenamedOver => {
+                let new = cluster.path(writer, "bucket/new");
+                fs::write(&new, bytes).unwrap();
+                fs::rename(new, place).unwrap();
+            }
+            Self::Put => {
+                let put = cluster.s3(writer).send("PUT", "/bucket/file", &[], &[], bytes);
+                assert_eq!(put.status, 200, "{}", put.text());
+            }
+        }
     }
 }
 
@@ -59,9 +81,12 @@ fn what_one_node_made_every_other_finds_and_lists() {
     fs::create_dir(cluster.path(0, "bucket")).unwrap();
     for round in 0..number("BUCKETFS_CLUSTER_ROUNDS", 60) {
         let (writer, reader) = ((round % 3) as usize, ((round + 1 + round / 3 % 2) % 3) as usize);
-        let (listed, named) = (format!("bucket/{round}"), format!("bucket/{round}-named"));
+        // Short enough to be listed in each round.
+        let dir = format!("bucket/{}", round / 100);
+        fs::create_dir_all(cluster.path(writer, &dir)).unwrap();
+        let (listed, named) = (format!("{dir}/{round}"), format!("{dir}/{round}-named"));
         fsync(File::create(cluster.path(writer, &listed)).unwrap().as_raw_fd()).unwrap();
-        let names = fs::read_dir(cluster.path(reader, "bucket")).unwrap();
+        let names = fs::read_dir(cluster.path(reader, &dir)).unwrap();
         let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
         assert!(
             names.contains(&round.to_string().into()),
@@ -82,7 +107,7 @@ fn what_one_node_made_every_other_finds_and_lists() {
 fn each_request_finds_what_the_one_before_made_on_another_node() {
     own_namespace();
     let cluster = Cluster::start("doors", 3);
-    for round in 0..number("BUCKETFS_CLUSTER_ROUNDS", 20) {
+    for round in 0..number("BUCKETFS_CLUSTER_REQUESTS", 20) {
         let at = |step: u64| ((round + step) % 3) as usize;
         let name = format!("bucket-{round}");
         over_s3(&cluster, &name, at);
