@@ -8,12 +8,12 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::churn::{Churn, stop_if_it_waits_for_its_mount};
 use support::cluster::{Cluster, contents};
-use support::mounts::{abort, own_namespace};
+use support::mounts::own_namespace;
 use support::rng::{number, pattern};
 use support::s3::Client;
 use support::sys::fsync;
@@ -226,40 +226,6 @@ fn appends_of_several_nodes_do_not_overwrite_each_other() {
     assert_eq!(lines, expected);
 }
 
-const CHURN: &str = "
-import os, sys
-while True:
-    os.close(os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY))
-    os.unlink(sys.argv[1])
-";
-
-/// Makes and removes a file in the directory where others do the same, by a process of its own: one
-/// that waits for a mount cannot be left otherwise.
-struct Churn {
-    program: Child,
-    mount: PathBuf,
-}
-
-impl Churn {
-    fn start(mount: PathBuf, name: &str) -> Self {
-        let file = mount.join("bucket").join(name);
-        let mut python = Command::new("python3");
-        python.args(["-c", CHURN]).arg(file);
-        let program = python.stderr(Stdio::null()).spawn().expect("python3");
-        Self { program, mount }
-    }
-}
-
-impl Drop for Churn {
-    fn drop(&mut self) {
-        self.program.kill().expect("killing a child");
-        if std::thread::panicking() {
-            abort(&self.mount);
-        }
-        self.program.wait().expect("the end of a killed child");
-    }
-}
-
 /// A node tells its kernel what others change in a directory that its own users have locked, with a
 /// request that only the node could answer. A kill at that moment ends it all the same.
 #[test]
@@ -273,8 +239,14 @@ fn a_node_that_waits_for_its_own_mount_ends_when_it_is_killed() {
             .map(|name| (cluster.mount(if name % 2 == 0 { 0 } else { victim }), name.to_string()))
             .map(|(mount, name)| Churn::start(mount, &name))
             .collect();
-        pause(Duration::from_secs(1));
+        let is_cut_off = |line: &&str| line.contains("was killed and waits for its own mount");
+        let cut_off = |cluster: &Cluster| cluster.log(victim).lines().filter(is_cut_off).count();
+        let before = cut_off(&cluster);
+        until("the node waits for its own mount", LIMIT, || {
+            stop_if_it_waits_for_its_mount(cluster.node(victim)).then_some(())
+        });
         cluster.kill(victim);
+        assert_eq!(cut_off(&cluster), before + 1, "its guard had nothing to do");
         drop(churns);
         cluster.restart(victim);
         fs::metadata(cluster.path(victim, "bucket")).unwrap();

@@ -132,8 +132,13 @@ impl Cluster {
         self.mount(place).join(name)
     }
 
-    fn log(&self, place: usize) -> PathBuf {
+    fn log_file(&self, place: usize) -> PathBuf {
         self.dir.path().join(format!("log-{place}"))
+    }
+
+    /// All that a node has said.
+    pub fn log(&self, place: usize) -> String {
+        std::fs::read_to_string(self.log_file(place)).expect("its log")
     }
 
     fn launch(&mut self, place: usize, token: Option<&str>) {
@@ -152,7 +157,7 @@ impl Cluster {
             options.extend(["--peers-address", &door]);
         }
         options.extend(token.iter().flat_map(|token| ["--join", token]));
-        let (data, mount, log) = (self.data(place), self.mount(place), self.log(place));
+        let (data, mount, log) = (self.data(place), self.mount(place), self.log_file(place));
         let serve = Serve { data: &data, mount: &mount, show: None, options: &options, log: &log };
         let node = Node::spawn(&serve);
         if let Some(links) = &self.links {
@@ -171,8 +176,7 @@ impl Cluster {
         let mut node = self.nodes[place].take().expect("a running node");
         let status = node.wait(LIMIT);
         assert!(!status.success(), "node {place} ended with {status}");
-        let log = std::fs::read_to_string(self.log(place)).expect("its log");
-        log.lines().last().unwrap_or_default().to_owned()
+        self.log(place).lines().last().unwrap_or_default().to_owned()
     }
 
     /// Starts a node without waiting until it is ready.

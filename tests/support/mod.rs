@@ -4,6 +4,7 @@
 //! seen, disturbed or left behind outside it. These tests need root; they say so instead of passing without it.
 #![allow(dead_code, reason = "each test program uses its own part of this module")]
 
+pub mod churn;
 pub mod clients;
 pub mod cluster;
 pub mod fio;
