@@ -1,9 +1,9 @@
 //! Writers that keep what they were told is safe, to be looked for afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Error, Result, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::rng::pattern;
 use super::s3::Client;
-use super::sys::fsync;
+use super::sys::{close, fsync};
 use super::wait::{now, pause};
 
 /// What a writer was told is there, by path below the mount; it writes until it is stopped.
@@ -32,27 +32,66 @@ struct Shared {
 #[derive(Default)]
 pub struct Written {
     pub acknowledged: BTreeMap<PathBuf, Vec<u8>>,
-    /// The longest that one file has taken, whether it was written or not.
+    pub calls: Calls,
+}
+
+/// How a writer's calls were answered.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// The longest that one of them has taken, whether it was refused or not.
     pub longest: Duration,
+    /// What they were refused with: errno(3), or the status of HTTP.
+    pub refusals: BTreeSet<i32>,
+    /// How many ended in something else, as a connection that broke.
+    pub broken: u64,
+}
+
+impl Calls {
+    fn time<T>(&mut self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let begun = now();
+        let answered = call();
+        self.longest = self.longest.max(begun.elapsed());
+        answered
+    }
+
+    /// As [`Self::time`], one that goes to a mount.
+    fn system<T>(&mut self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let answered = self.time(call);
+        if let Err(error) = &answered {
+            self.refusals.extend(error.raw_os_error());
+        }
+        answered
+    }
 }
 
 impl Writer {
     /// Writes files `bucket/NAME-NUMBER` below `mount`, each acknowledged by fsync(2).
     pub fn start(mount: PathBuf, name: usize) -> Self {
-        Self::start_with(name.to_string(), name, move |path, bytes| {
-            let mut file = File::create(mount.join(path))?;
-            file.write_all(bytes)?;
-            fsync(file.as_raw_fd())
+        Self::start_with(name.to_string(), name, move |calls, path, bytes| {
+            let mut file = calls.system(|| File::create(mount.join(path)))?;
+            let saved = calls
+                .system(|| file.write_all(bytes))
+                .and_then(|()| calls.system(|| fsync(file.as_raw_fd())));
+            // It promises nothing more.
+            let _ = calls.system(|| close(file.into_raw_fd()));
+            saved
         })
     }
 
     /// Writes objects `bucket/s3-NAME-NUMBER`, each acknowledged by the answer to its PUT.
     pub fn start_s3(client: Client, name: usize) -> Self {
-        Self::start_with(format!("s3-{name}"), name + 5, move |path, bytes| {
+        Self::start_with(format!("s3-{name}"), name + 5, move |calls, path, bytes| {
             let path = format!("/{}", path.display());
-            match client.try_send("PUT", &path, &[], &[], bytes)?.status {
-                200 => Ok(()),
-                status => Err(Error::other(status.to_string())),
+            match calls.time(|| client.try_send("PUT", &path, &[], &[], bytes)) {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                Ok(answer) => {
+                    calls.refusals.insert(answer.status.into());
+                    Err(Error::other(answer.status.to_string()))
+                }
+                Err(error) => {
+                    calls.broken += 1;
+                    Err(error)
+                }
             }
         })
     }
@@ -60,7 +99,7 @@ impl Writer {
     fn start_with(
         name: String,
         seed: usize,
-        save: impl Fn(&Path, &[u8]) -> Result<()> + Send + 'static,
+        save: impl Fn(&mut Calls, &Path, &[u8]) -> Result<()> + Send + 'static,
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let state = Arc::clone(&shared);
@@ -74,9 +113,7 @@ impl Writer {
                 let path = PathBuf::from(format!("bucket/{name}-{number:05}"));
                 let len = if number % 5 == 0 { 300_000 } else { 2000 };
                 let bytes = pattern(number << 8 | seed as u64, len);
-                let begun = now();
-                let result = save(&path, &bytes);
-                written.longest = written.longest.max(begun.elapsed());
+                let result = save(&mut written.calls, &path, &bytes);
                 // An error is an answer too: only what was said to be safe has to be.
                 if result.is_ok() {
                     written.acknowledged.insert(path, bytes);
