@@ -3,6 +3,7 @@
 use super::cluster::Cluster;
 use super::mounts::{LoopImage, own_namespace, run, scratch};
 use super::node::{Node, Serve, program};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -123,9 +124,10 @@ impl Stage {
         }
     }
 
-    /// Lets the program check its store, which must be sound.
-    pub fn check(&self) {
-        run(program().args(["fsck", "--json", "--data-dir"]).arg(self.data()));
+    /// Lets the program check its store, which must be sound, and what it found.
+    pub fn check(&self) -> Value {
+        let found = run(program().args(["fsck", "--json", "--data-dir"]).arg(self.data()));
+        serde_json::from_str(&found).expect("what fsck has found")
     }
 
     /// Sends SIGKILL to the program; its dead mount stays where it is. A plain directory lives on.
