@@ -8,12 +8,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 use support::mounts::{mounted, own_namespace, run, scratch};
 use support::node::{Node, Serve, program};
 use support::s3_world::free_address;
-use support::wait::{now, until};
+use support::wait::{now, until, waits_in};
 use support::{sys, xattr};
 use tempfile::TempDir;
 
@@ -208,17 +208,19 @@ fn a_waiter_gets_the_lock_and_sees_what_was_written(here: &Path, there: &Path) {
     let writer = File::options().read(true).write(true).open(here).unwrap();
     writer.lock().unwrap();
     let path = there.to_path_buf();
+    let (say, hear) = mpsc::channel();
     let waiter = std::thread::spawn(move || {
         let file = File::options().read(true).write(true).open(path).unwrap();
         // Cached before: under the lock it must not be believed.
         let old = file.metadata().unwrap().len();
+        say.send(unsafe { libc::gettid() }).unwrap();
         file.lock().unwrap();
         let mut text = String::new();
         std::io::Read::read_to_string(&mut &file, &mut text).unwrap();
         (old, text)
     });
-    support::wait::pause(Duration::from_millis(300));
-    assert!(!waiter.is_finished());
+    let thread = hear.recv_timeout(SOON).unwrap();
+    until("it waits for the lock", SOON, || waits_in(thread, libc::SYS_flock).then_some(()));
     writer.set_len(0).unwrap();
     (&writer).write_all(b"under the lock").unwrap();
     writer.unlock().unwrap();
@@ -232,9 +234,9 @@ fn a_waiter_takes_signals(here: &Path, there: &Path) {
     holder.lock().unwrap();
     for signal in [libc::SIGTERM, libc::SIGKILL] {
         let mut child = Command::new("flock").arg("-x").arg(there).arg("true").spawn().unwrap();
-        support::wait::pause(Duration::from_millis(300));
-        assert!(child.try_wait().unwrap().is_none(), "it waits for the lock");
-        unsafe { libc::kill(child.id() as i32, signal) };
+        let program = child.id() as i32;
+        until("it waits for the lock", SOON, || waits_in(program, libc::SYS_flock).then_some(()));
+        unsafe { libc::kill(program, signal) };
         let status = support::node::wait_child(&mut child, SOON);
         assert!(!status.success());
     }

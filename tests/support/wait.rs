@@ -25,3 +25,9 @@ pub fn until<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
+
+/// Whether a thread waits in the system call with this number; proc(5), `/proc/PID/syscall`.
+pub fn waits_in(thread: i32, call: libc::c_long) -> bool {
+    let said = std::fs::read_to_string(format!("/proc/{thread}/syscall")).unwrap_or_default();
+    said.split(' ').next() == Some(&call.to_string())
+}
