@@ -94,7 +94,16 @@ impl Node {
 
     /// Starts the program.
     pub fn spawn(serve: &Serve<'_>) -> Self {
-        let mut child = serve.command().spawn().expect("starting the program");
+        Self::spawn_command(serve, &mut serve.command())
+    }
+
+    /// Starts the program as another user.
+    pub fn spawn_as(serve: &Serve<'_>, user: u32) -> Self {
+        Self::spawn_command(serve, serve.command().uid(user).gid(user))
+    }
+
+    fn spawn_command(serve: &Serve<'_>, command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("starting the program");
         let lines = lines_of(&mut child);
         Self {
             child,
