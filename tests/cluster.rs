@@ -22,6 +22,8 @@ use support::writers::Writer;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// > A close on one node is in the next open on every other
+///
 /// A close on one node is in the next open on any other, whatever it was: small, large, written over,
 /// renamed over; and so is a PUT to the S3 endpoint of another node.
 #[test]
@@ -73,6 +75,9 @@ impl Way {
     }
 }
 
+/// > A new file is found by its name, and in listings, on every node as soon as its maker was
+/// > answered
+///
 /// A new file is found by its name and in listings on any other node right away.
 #[test]
 fn what_one_node_made_every_other_finds_and_lists() {
@@ -101,6 +106,9 @@ fn what_one_node_made_every_other_finds_and_lists() {
     }
 }
 
+/// > Requests of S3 and REST, each to another node, find the buckets, objects, tags, uploads, parts
+/// > and keys of the ones before
+///
 /// Requests of one client go to whatever node a load balancer chooses: each finds what the one
 /// before has made. A key that was switched off anywhere is refused everywhere.
 #[test]
@@ -193,6 +201,8 @@ fn a_node_without_a_quorum_does_not_count_as_healthy_or_ready() {
     assert_eq!(status(&cluster, "live"), (200, "live".into()));
 }
 
+/// > … between real mounts
+///
 /// Each node appends its own lines; none is lost, none torn.
 #[test]
 fn appends_of_several_nodes_do_not_overwrite_each_other() {
@@ -253,6 +263,8 @@ fn a_node_that_waits_for_its_own_mount_ends_when_it_is_killed() {
     }
 }
 
+/// > Whatever node is killed under load, nothing acknowledged is lost and the others go on
+///
 /// Nodes are killed one after the other, the leader first, while the others write: writes go on,
 /// and in the end every node shows everything that was acknowledged.
 #[test]

@@ -53,6 +53,7 @@ fn survives(engine: &'static str, first_seed: u64, rounds: u64) {
     load.compare(count + 1);
 }
 
+/// > A `close()` or `fsync()` that returned is on disk: no kill of the program takes it away
 #[test]
 fn a_killed_program_on_sled_keeps_what_it_acknowledged() {
     survives("sled", 1, 25);

@@ -303,6 +303,10 @@ fn value_of(bytes: &[u8]) -> u64 {
     value
 }
 
+/// > With `-o ttl=0`, contents and names are linearizable across mounts, S3 endpoints and nodes;
+/// > only that a rename(2) whose source another node renames to the same target meanwhile answers
+/// > success instead of ENOENT, because the kernel takes both for one file
+///
 /// Two callers on each node, in a new directory, and a fault in every other round.
 #[test]
 fn names_and_contents_are_linearizable_across_nodes_and_doors() {

@@ -117,6 +117,8 @@ fn names_and_attributes_follow(here: &Path, there: &Path) {
     assert!(here.join("young").is_dir());
 }
 
+/// > O_CREAT alone opens what somebody else has just made
+///
 /// open(2) with O_CREAT answered EEXIST when another mount made the file between the kernel's look and
 /// its wish: `>>` from two places at once failed.
 #[test]
@@ -160,6 +162,8 @@ fn range_lock(file: &File, command: i32, kind: i32) -> std::io::Result<libc::flo
     }
 }
 
+/// > … and between the mounts of one node
+///
 /// Two kernels that know nothing of each other: every kind of lock excludes, shows what was written
 /// under it, and goes with its file, its process, or its descriptor.
 #[test]

@@ -77,6 +77,9 @@ impl Fault {
     }
 }
 
+/// > A node that is cut off in one or both directions, stopped or slow loses nothing and stops
+/// > nobody; it refuses within `replication_timeout` what it cannot promise, and heals by itself
+///
 /// Rounds of one fault each. The node it happens to is the leader every other time.
 #[test]
 fn a_fault_of_one_node_loses_nothing_and_heals() {

@@ -23,6 +23,7 @@ fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
+/// > What one view writes the other shows at once
 #[test]
 fn what_one_view_writes_the_other_shows() {
     let world = World::new("views");
@@ -61,6 +62,7 @@ fn what_one_view_writes_the_other_shows() {
     assert_eq!(head.header("content-type"), Some("image/png"));
 }
 
+/// > A file that is being written is in S3 after its close, not before
 #[test]
 fn open_files_and_unclosed_ones_stay_what_they_are() {
     let world = World::new("open");

@@ -348,6 +348,7 @@ fn paths_as_long_as_they_may_be(dir: &Path) {
     run(Command::new("rm").arg("-rf").arg(dir.join(&name)));
 }
 
+/// > An unlinked file lives until its last close, and leaves nothing behind
 fn an_unlinked_file_lives_until_its_last_close(dir: &Path) {
     let path = dir.join("file");
     let mut file =

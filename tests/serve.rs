@@ -228,6 +228,8 @@ fn a_store_is_shown_as_it_was_asked_for() {
     node.stop();
 }
 
+/// > A flipped bit costs the range it is in, and nothing else; it is listed
+///
 /// One bit of a chunk file turns over while the node runs: that range cannot be read, the rest of
 /// the file can, the node lives, and the check names the file.
 #[test]
@@ -264,6 +266,8 @@ fn a_flipped_bit_costs_its_range_and_nothing_else() {
     node.stop();
 }
 
+/// > A lost or damaged metadata table is made again from log and snapshot, and that is reported
+///
 /// The table is thrown away: the next start makes it again, says so, and nothing is missing.
 #[test]
 fn a_lost_table_is_made_again_and_reported() {

@@ -290,6 +290,8 @@ mod tests {
         assert!(pin!(told.caught_up()).as_mut().poll(&mut context).is_ready());
     }
 
+    /// > A node that caught up by a snapshot asks its kernels to forget all attributes; its opens
+    /// > wait until the names from before have run out (at most 1 s)
     #[tokio::test]
     async fn an_open_waits_for_names_to_run_out() {
         let told = Arc::new(Told::new());

@@ -52,6 +52,7 @@ async fn check(work: Workload, crash_seed: u64, what: &str) {
     );
 }
 
+/// > Nor does a power cut at any sync of any file
 #[test]
 fn every_sync_is_a_point_to_cut_the_power() {
     let long = std::env::var("BUCKETFS_LONG").is_ok();

@@ -159,6 +159,8 @@ fn a_copy_of_a_sparse_file_is_sparse() {
     });
 }
 
+/// > Overwriting an object leaves open files alone
+///
 /// The mount and S3 see one file; an open handle keeps the version it has opened.
 #[test]
 fn an_overwrite_leaves_open_files_alone() {
@@ -231,6 +233,7 @@ fn expected(keys: &BTreeSet<String>, query: &ListQuery) -> (Vec<String>, Vec<Str
     (objects, prefixes.into_iter().filter(|prefix| *prefix > query.after).collect())
 }
 
+/// > Listings are in byte order of the keys, whatever the query
 #[test]
 fn listings_are_in_byte_order_whatever_the_query() {
     store::runtime().block_on(async {

@@ -121,6 +121,8 @@ fn a_cut_beside_the_unlink_leaves_no_orphan() {
     });
 }
 
+/// > Nobody ever reads zeros in place of bytes that are missing
+///
 /// A reader fixed the body it reads, the body was replaced and freed, and the pieces that were not
 /// found any more came as zeros.
 #[test]

@@ -93,6 +93,8 @@ fn an_unlinked_file_goes_with_its_last_handle() {
     });
 }
 
+/// > A write that could not be saved is told to every handle, once
+///
 /// A disk that fails under the data: the writer hears of it on close, each handle once, and the
 /// committed bytes are the old ones.
 #[test]
@@ -116,6 +118,8 @@ fn a_lost_write_is_told_to_every_handle() {
     });
 }
 
+/// > A full disk refuses data and nothing else; names can still be removed
+///
 /// A full disk says so before anything is damaged; removing names goes on, and makes room.
 #[test]
 fn a_full_disk_refuses_data_and_lets_names_go() {

@@ -80,6 +80,8 @@ fn opens(disk: &SimDisk, options: &Options) -> Result<(Arc<Log>, Option<LogId>)>
     Ok((opened.log, opened.machine.last()))
 }
 
+/// > A node that was away for longer than the log reaches back gets a snapshot
+///
 /// A member whose log reaches back too far for the others gets a snapshot, and goes on from there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_that_was_away_for_long_gets_a_snapshot() {

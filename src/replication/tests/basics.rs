@@ -10,6 +10,8 @@ fn real() -> Arc<dyn Disk> {
     Arc::new(RealDisk::new())
 }
 
+/// > mkdir, rename, unlink are ordered and whole; after any kind of stop all or nothing of each is
+/// > there
 #[tokio::test]
 async fn what_was_proposed_is_there_after_every_kind_of_stop() {
     for engine in [EngineKind::Sled, EngineKind::Redb] {

@@ -140,6 +140,8 @@ impl Cluster {
     }
 }
 
+/// > Growing from one node to three keeps all data and changes the voters in one step
+///
 /// Growing from one to three keeps all data, changes the voters in one step and replicates to all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_grows_to_three_and_all_see_the_same() {
@@ -163,6 +165,8 @@ async fn one_grows_to_three_and_all_see_the_same() {
     assert_eq!(sessions.len(), 3);
 }
 
+/// > A read barrier on any node includes what was acknowledged on any other before it
+///
 /// A barrier on any node includes what was acknowledged on any other before it began.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_barrier_sees_what_was_acknowledged_elsewhere() {
@@ -177,6 +181,8 @@ async fn a_barrier_sees_what_was_acknowledged_elsewhere() {
     }
 }
 
+/// > A killed leader is replaced, and catches up when it returns
+///
 /// The leader dies: the others choose a new one, lose nothing, go on; it comes back and catches up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_killed_leader_is_replaced_and_comes_back() {
@@ -197,6 +203,8 @@ async fn a_killed_leader_is_replaced_and_comes_back() {
     make_bucket(returned, "again", Wait::Durable).await;
 }
 
+/// > Without a quorum nothing is acknowledged, and the answer comes in time
+///
 /// A node that is cut off acknowledges nothing and answers within its time; healed it goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_minority_refuses_and_heals() {

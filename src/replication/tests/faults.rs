@@ -6,6 +6,8 @@ use crate::error::{Class, Error};
 use crate::meta::Request;
 use crate::replication::peers::{Denied, Kind, Proposed, call};
 
+/// > A failed sync is final: nothing is written after it
+///
 /// One failed sync and the node vouches for nothing more until it is started again.
 #[tokio::test]
 async fn a_failed_sync_is_final() {

@@ -67,6 +67,8 @@ async fn the_listener_hears_changes_with_their_origin() {
     assert!(heard.lock().iter().all(|(_, origin)| *origin == 0));
 }
 
+/// > A change made twice has one effect and twice the same answer
+///
 /// The same request twice has one effect and twice the same answer.
 #[tokio::test]
 async fn a_repeated_request_is_answered_again_and_not_done_again() {

@@ -141,6 +141,8 @@ async fn engines_can_be_changed_both_ways() {
     assert_eq!(reopened(&options).await, None);
 }
 
+/// > A log that lost its end is never taken for a whole one
+///
 /// A table that has more than the log within one boot means that the log has lost its end.
 #[tokio::test]
 async fn a_log_that_lost_its_end_is_refused() {

@@ -86,6 +86,9 @@ fn length(chance: &mut Chance) -> usize {
     }
 }
 
+/// > O_APPEND: each write is there once and in one piece, up to the 1 MiB that the kernel sends at
+/// > a time
+///
 /// Three nodes with two handles each; whatever is committed when, each record is there once.
 #[test]
 fn random_appenders_write_a_log() {

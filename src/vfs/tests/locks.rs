@@ -36,6 +36,7 @@ async fn opened(cluster: &Cluster) -> Vec<u64> {
     handles
 }
 
+/// > fcntl(2) (also F_OFD_SETLK) and flock(2) locks exclude between all nodes
 #[test]
 fn nodes_exclude_each_other() {
     run(async {
@@ -67,6 +68,8 @@ fn nodes_exclude_each_other() {
     });
 }
 
+/// > What was written under a lock is seen under the next
+///
 /// A counter in a file, raised by all nodes under a lock: none is lost, without any close.
 #[test]
 fn what_is_written_under_a_lock_is_seen_by_the_next() {
@@ -111,6 +114,9 @@ fn a_waiter_that_is_gone_stops_waiting() {
     });
 }
 
+/// > A node that lost its session lost its locks: writes of files that were locked, through handles
+/// > of that time, fail with EIO, until their process closes or unlocks all of the file
+///
 /// The lock of a node that was given up is another's by now: what still comes of those who relied
 /// on it must not reach the file.
 #[test]

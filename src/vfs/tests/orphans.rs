@@ -13,6 +13,8 @@ fn bytes(seed: u8, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at / 7) as u8 ^ seed).collect()
 }
 
+/// > A file removed on one node stays for those who have it open on others, and nothing of it is
+/// > left after the last close
 #[test]
 fn a_file_removed_on_one_node_stays_for_those_who_have_it_open() {
     run(async {
@@ -121,6 +123,8 @@ fn the_last_close_lets_go_at_once() {
     });
 }
 
+/// > An open by a name that stands for another file by now is sent to look again
+///
 /// A name that stands for another file since just now: a kernel that has not heard of it yet is sent
 /// to look again, even where the old file is open. Its own removals it knows of.
 #[test]
@@ -149,6 +153,9 @@ fn an_open_by_an_old_name_is_sent_to_look_again() {
     });
 }
 
+/// > A GET goes on with the object it began with, whatever is PUT meanwhile; after a change in
+/// > place it breaks off
+///
 /// A GET goes on with what it began with, whatever is PUT through another node.
 #[test]
 fn an_object_replaced_on_one_node_is_read_to_its_end_on_another() {

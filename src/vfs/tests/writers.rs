@@ -17,6 +17,8 @@ fn size(to: u64) -> AttrChange {
     AttrChange { size: Some(to), ..AttrChange::default() }
 }
 
+/// > Writes to different ranges of one file are all kept, whoever commits first
+///
 /// Blocks of a file, each node's its own, written small and large, saved at any moment: from inline
 /// bytes to many chunks nobody's are lost.
 #[test]
@@ -66,6 +68,8 @@ fn disjoint_writers_both_keep_theirs() {
     }
 }
 
+/// > truncate takes what is committed; a commit after it puts its bytes where they belong
+///
 /// A cut and a write of two nodes: the write comes after, and what the cut took stays away.
 #[test]
 fn a_cut_takes_what_is_committed_and_a_later_write_stands() {
@@ -95,6 +99,8 @@ fn a_cut_takes_what_is_committed_and_a_later_write_stands() {
     });
 }
 
+/// > O_TRUNC takes its place with the first commit of its handle
+///
 /// O_TRUNC takes its place with the commit of its handle; a write before it is gone, one after it
 /// stays, and never is there a mixture within one commit.
 #[test]
@@ -123,6 +129,8 @@ fn emptying_and_writing_have_one_order() {
     });
 }
 
+/// > … also of small files that grow
+///
 /// Both nodes find a small file and make it large: the bytes it had are nobody's, and must not
 /// come back over what the other wrote meanwhile.
 #[test]
@@ -149,6 +157,8 @@ fn a_small_file_grows_on_two_nodes() {
     });
 }
 
+/// > … however many pieces there are
+///
 /// Hundreds of small pieces of one slot, each other one of another node.
 #[test]
 fn crowded_writers_both_keep_theirs() {
@@ -202,6 +212,8 @@ fn a_crowded_slot_is_read_from_other_nodes() {
     });
 }
 
+/// > … and of files too large for one commit
+///
 /// So much of a new file is written that it is staged; another node writes to it, too.
 #[test]
 fn a_staged_file_is_laid_over_what_others_wrote() {
@@ -268,6 +280,9 @@ fn an_open_tells_what_the_kernel_was_shown_before() {
     });
 }
 
+/// > An open on any node includes every commit (close, fsync, PUT) acknowledged anywhere before it
+/// > began; the kernel's pages are kept exactly when they are of that version
+///
 /// An open on another node includes every commit that was acknowledged, and its kernel keeps pages
 /// exactly when they are of that version.
 #[test]
@@ -308,6 +323,10 @@ fn an_open_after_another_nodes_commit_never_shows_old_pages() {
     });
 }
 
+/// > Names, attributes and bytes that change on one node are told to the kernels of all others;
+/// > until they hear of it, stat and names that went away or became another file's may lag by the
+/// > TTL (1 s; `-o ttl=0` asks each time)
+///
 /// Names, attributes and bytes that change on one node are told to the kernels of all others; what
 /// a mount did itself is not told to it.
 #[test]
@@ -364,6 +383,8 @@ fn every_change_is_told_to_the_other_nodes_kernels() {
     });
 }
 
+/// > A handle that is open follows the file: its next read shows what is committed
+///
 /// A reader with an open handle sees a commit of another node at its next read, sizes included.
 #[test]
 fn an_open_handle_follows_the_file() {
@@ -388,6 +409,8 @@ fn an_open_handle_follows_the_file() {
     });
 }
 
+/// > O_EXCL: of two nodes that create one name, one wins
+///
 /// Creating with O_EXCL on two nodes: one wins.
 #[test]
 fn one_of_two_exclusive_creations_wins() {
