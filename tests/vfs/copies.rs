@@ -13,7 +13,7 @@ use bucketfs::vfs::{ObjectHeaders, OpenFlags};
 use super::cluster::{CHUNK, Cluster, PATIENCE, WHO};
 use super::store::runtime;
 
-fn bytes(seed: usize, len: usize) -> Vec<u8> {
+pub fn bytes(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + at / 251 + seed * 7) as u8).collect()
 }
 

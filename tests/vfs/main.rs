@@ -8,6 +8,7 @@ mod objects;
 mod races;
 mod semantics;
 mod shortage;
+mod silent;
 mod store;
 mod stress;
 mod words;

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::asking::{Patience, graver};
 use super::health::Health;
 use super::peers::{ChunkPeers, Later};
 use super::spread::Spread;
 use super::tally::{CopyCounts, Tally};
 use crate::chunk::{ChunkStore, SealedChunk};
-use crate::env::{Clock, blocking, within};
+use crate::env::{Clock, blocking};
 use crate::error::{Error, Result};
 use crate::meta::{ChunkRecord, Placement, Table};
 use crate::types::limits::REAP_IDS_MAX;
@@ -21,8 +22,10 @@ use crate::types::{ChunkId, NodeId};
 /// Chunks whose last copies are on their way though nobody waits for them any more. Beyond that they
 /// are left to the repair: slow peers must not fill the memory.
 const LATE_MAX: usize = 8;
-/// Between two rounds of asking everybody who might have a chunk.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// Without an answer for so long, another node is asked for the same bytes, or the same chunk: a third
+/// of the timeout at most.
+const READ_HEDGE: Duration = Duration::from_millis(500);
+const FETCH_HEDGE: Duration = Duration::from_secs(3);
 
 /// When the writer of a chunk may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,9 +191,13 @@ impl Copies {
         if others.is_empty() {
             return Err(local);
         }
-        let ask = |node| self.peers.read(node, id, offset, len);
-        let bytes = self.ask(id, others, &ask, self.timeout).await;
-        let bytes = bytes.map_err(|remote| graver(local.clone(), remote))?;
+        let ask = |node| -> Later<'static, Vec<u8>> {
+            let peers = Arc::clone(&self.peers);
+            Box::pin(async move { peers.read(node, id, offset, len).await })
+        };
+        let hedge = READ_HEDGE.min(self.timeout / 3);
+        let read = self.ask(id, others, &ask, Patience { total: self.timeout, hedge }).await;
+        let bytes = read.map_err(|remote| graver(local.clone(), remote))?;
         self.tally.read_elsewhere();
         if !matches!(local, Error::NotFound) {
             self.suspect(id);
@@ -211,9 +218,10 @@ impl Copies {
     ) -> Result<SealedChunk> {
         let others = self.others(id, on)?;
         let wanted = record.map(|record| (record.len, record.sha256));
-        let ask = |node| -> Later<'_, SealedChunk> {
+        let ask = |node| -> Later<'static, SealedChunk> {
+            let peers = Arc::clone(&self.peers);
             Box::pin(async move {
-                let chunk = self.peers.fetch(node, id).await?;
+                let chunk = peers.fetch(node, id).await?;
                 let info = chunk.info();
                 let is_it = info.header.id == id
                     && wanted.is_none_or(|wanted| wanted == (info.len, info.sha256));
@@ -221,52 +229,8 @@ impl Copies {
                 if is_it { Ok(chunk) } else { Err(other()) }
             })
         };
-        self.ask(id, others, &ask, patience).await
-    }
-
-    /// Asks one node after the other, those that answer first, until one has it or `patience` is at
-    /// its end; once in any case.
-    async fn ask<'a, T: Send>(
-        &self,
-        id: ChunkId,
-        mut nodes: Vec<NodeId>,
-        ask: &(dyn Fn(NodeId) -> Later<'a, T> + Send + Sync),
-        patience: Duration,
-    ) -> Result<T> {
-        let rounds = async {
-            let mut worst = Error::NotFound;
-            while !nodes.is_empty() {
-                self.health.sort(&mut nodes);
-                for node in std::mem::take(&mut nodes) {
-                    match ask(node).await {
-                        Ok(found) => {
-                            self.health.note(node, true);
-                            return Ok(found);
-                        }
-                        Err(error @ (Error::NotFound | Error::Damaged(_))) => {
-                            worst = graver(worst.clone(), error);
-                        }
-                        Err(error) => {
-                            log::debug!("chunk {id} from node {node}: {error}");
-                            self.health.note(node, false);
-                            worst = graver(worst.clone(), error);
-                            nodes.push(node);
-                        }
-                    }
-                }
-                if patience.is_zero() {
-                    break;
-                }
-                if !nodes.is_empty() {
-                    tokio::time::sleep(ASK_AGAIN).await;
-                }
-            }
-            Err(worst)
-        };
-        match within(patience.max(self.timeout), rounds).await {
-            Some(result) => result,
-            None => Err(Error::Unreachable(format!("no node that has chunk {id} answers"))),
-        }
+        let hedge = FETCH_HEDGE.min(self.timeout / 3);
+        self.ask(id, others, &ask, Patience { total: patience, hedge }).await
     }
 
     /// Who else has a chunk: as its record says, nearest first, else as the caller says.
@@ -321,16 +285,4 @@ impl Copies {
 
 fn zone(placement: &Placement, node: NodeId) -> Option<&str> {
     placement.members.iter().find(|member| member.node == node).map(|member| member.zone.as_str())
-}
-
-/// What a reader is told of two failures: that somebody may still have it outweighs that it is bad,
-/// and that outweighs that it is missing.
-fn graver(one: Error, other: Error) -> Error {
-    let weight = |error: &Error| match error {
-        Error::NotFound => 0,
-        Error::Damaged(_) => 1,
-        Error::Io { .. } => 2,
-        _ => 3,
-    };
-    if weight(&other) > weight(&one) { other } else { one }
 }

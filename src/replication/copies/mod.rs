@@ -1,5 +1,6 @@
 //! The copies of chunks on other nodes: the seam to them, what a node does for its peers.
 
+mod asking;
 mod health;
 mod inventory;
 mod keeper;

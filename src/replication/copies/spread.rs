@@ -1,10 +1,12 @@
 //! One chunk on its way to all its places.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::keeper::{Copies, Need};
 use crate::chunk::SealedChunk;
@@ -14,6 +16,9 @@ use crate::types::{ChunkId, NodeId, quorum};
 
 /// Between two attempts to send a chunk to one node.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Without an answer for so long, those that failed lately get the chunk too: a third of the timeout
+/// at most.
+const SPARE_AFTER: Duration = Duration::from_millis(500);
 
 /// What became of one attempt.
 type Attempt = (NodeId, Result<()>);
@@ -31,6 +36,8 @@ pub(super) struct Spread {
     needed: usize,
     places: usize,
     under_way: JoinSet<Attempt>,
+    /// Who has not answered yet.
+    asked: BTreeSet<NodeId>,
     failure: Option<Error>,
 }
 
@@ -62,6 +69,7 @@ impl Spread {
             missing,
             spare: Vec::new(),
             under_way: JoinSet::new(),
+            asked: BTreeSet::new(),
             failure: None,
         }
     }
@@ -76,7 +84,10 @@ impl Spread {
                 Ok(on)
             }
             Some(Err(error)) => Err(error),
-            None => Err(self.too_few()),
+            None => {
+                self.note_silence();
+                Err(self.too_few())
+            }
         }
     }
 
@@ -99,6 +110,7 @@ impl Spread {
 
     fn attempt(&mut self, node: NodeId, after: Duration) {
         let (copies, chunk) = (Arc::clone(&self.copies), self.chunk.clone());
+        self.asked.insert(node);
         self.under_way.spawn(async move {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
@@ -117,10 +129,21 @@ impl Spread {
     async fn until_enough(&mut self) -> Result<()> {
         while self.needed > 0 {
             // Cancelled at the deadline; then nothing is needed of what is under way.
-            let Some(joined) = self.under_way.join_next().await else {
-                return Err(self.too_few());
+            let next = self.under_way.join_next();
+            let joined = if self.spare.is_empty() {
+                next.await
+            } else if let Ok(joined) = timeout(SPARE_AFTER.min(self.copies.timeout / 3), next).await
+            {
+                joined
+            } else {
+                // A node that lives may have a disk that hangs.
+                self.note_silence();
+                self.try_spare();
+                continue;
             };
+            let Some(joined) = joined else { return Err(self.too_few()) };
             let Ok((node, result)) = joined else { return Err(Error::ShuttingDown) };
+            self.asked.remove(&node);
             match result {
                 Ok(()) => {
                     self.on.push(node);
@@ -147,6 +170,12 @@ impl Spread {
         self.try_spare();
         self.failure = Some(error);
         Ok(())
+    }
+
+    /// The next chunks do not wait for those who have not answered.
+    fn note_silence(&self) {
+        let others = self.asked.iter().filter(|node| **node != self.copies.node);
+        others.for_each(|node| self.copies.health.note(*node, false));
     }
 
     fn too_few(&self) -> Error {
