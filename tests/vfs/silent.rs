@@ -1,4 +1,13 @@
-//! Reads and writes past nodes that take requests and never answer.
+//! Reads and writes past nodes that take requests and never answer; reads of more than one answer holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bucketfs::chunk::{ChunkExtent, ChunkHeader, ChunkStore, SealedChunk};
+use bucketfs::env::{AlignedBuf, Clock, SimDisk, SystemClock};
+use bucketfs::meta::Table;
+use bucketfs::replication::{ChunkServer, Copies, SimPeers};
+use bucketfs::types::{ChunkId, ContentId, Ino, SessionId};
 
 use super::cluster::{Cluster, PATIENCE};
 use super::copies::{bytes, data};
@@ -38,5 +47,36 @@ fn a_writer_waits_a_moment_for_a_disk_that_hangs() {
         cluster.peers.set_silent(cluster.nodes[1].id, false);
         cluster.settle().await;
         cluster.assert_whole();
+    });
+}
+
+/// Reads of a large chunk come in several answers, which are bounded.
+#[test]
+fn more_bytes_than_one_answer_holds_are_read_from_another_node() {
+    runtime().block_on(async {
+        let store = || {
+            let disk = Arc::new(SimDisk::new());
+            Arc::new(ChunkStore::open(disk, "/chunks".as_ref(), 1 << 20).unwrap())
+        };
+        let (own, other) = (store(), store());
+        let (table, peers) = (Arc::new(Table::memory().unwrap()), SimPeers::default());
+        let id = ChunkId { session: SessionId(1), counter: 1 };
+        let written = bytes(1, 20 << 20);
+        let header = ChunkHeader {
+            id,
+            content: ContentId { session: SessionId(1), counter: 1 },
+            bucket: Ino(2),
+            extents: vec![ChunkExtent { file_offset: 0, len: written.len() as u32 }],
+        };
+        let chunk = SealedChunk::new(&header, Arc::new(AlignedBuf::from(&written[..]))).unwrap();
+        other.keep(&chunk).unwrap();
+        peers.join(2, ChunkServer::new(other, Arc::clone(&table)));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let copies = Copies::new(1, own, Arc::new(peers), table, clock, Duration::from_secs(20));
+        let mut read = Vec::new();
+        let len = written.len() as u32 - 5;
+        let reading = copies.read(id, 5, len, &[2], &mut read);
+        tokio::time::timeout(Duration::from_secs(10), reading).await.expect("it hangs").unwrap();
+        assert!(read == written[5..]);
     });
 }

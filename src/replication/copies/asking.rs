@@ -107,7 +107,7 @@ impl Copies {
 
 /// Whether a node will say the same when it is asked again.
 fn is_final(error: &Error) -> bool {
-    matches!(error, Error::NotFound | Error::Damaged(_))
+    matches!(error, Error::NotFound | Error::Damaged(_) | Error::InvalidArgument(_))
 }
 
 /// What a reader is told of two failures: that somebody may still have it outweighs that it is bad,

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::asking::{Patience, graver};
 use super::health::Health;
 use super::peers::{ChunkPeers, Later};
+use super::server::Range;
 use super::spread::Spread;
 use super::tally::{CopyCounts, Tally};
 use crate::chunk::{ChunkStore, SealedChunk};
@@ -191,16 +192,34 @@ impl Copies {
         if others.is_empty() {
             return Err(local);
         }
-        let ask = |node| -> Later<'static, Vec<u8>> {
-            let peers = Arc::clone(&self.peers);
-            Box::pin(async move { peers.read(node, id, offset, len).await })
-        };
-        let hedge = READ_HEDGE.min(self.timeout / 3);
-        let read = self.ask(id, others, &ask, Patience { total: self.timeout, hedge }).await;
+        let read = self.read_from(id, others, (offset, len)).await;
         let bytes = read.map_err(|remote| graver(local.clone(), remote))?;
         self.tally.read_elsewhere();
         if !matches!(local, Error::NotFound) {
             self.suspect(id);
+        }
+        Ok(bytes)
+    }
+
+    /// Reads from other nodes, as much at once as one answer holds.
+    pub(super) async fn read_from(
+        &self,
+        id: ChunkId,
+        others: Vec<NodeId>,
+        (offset, len): (u32, u32),
+    ) -> Result<Vec<u8>> {
+        let hedge = READ_HEDGE.min(self.timeout / 3);
+        let patience = Patience { total: self.timeout, hedge };
+        let (mut bytes, mut at) = (Vec::new(), 0);
+        while at < len {
+            let (from, part) = (offset.saturating_add(at), (len - at).min(Range::MAX));
+            let ask = |node| -> Later<'static, Vec<u8>> {
+                let peers = Arc::clone(&self.peers);
+                Box::pin(async move { peers.read(node, id, from, part).await })
+            };
+            let mut read = self.ask(id, others.clone(), &ask, patience).await?;
+            bytes.append(&mut read);
+            at += part;
         }
         Ok(bytes)
     }
