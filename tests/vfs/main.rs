@@ -11,5 +11,6 @@ mod shortage;
 mod silent;
 mod store;
 mod stress;
+mod stuck;
 mod words;
 mod workload;

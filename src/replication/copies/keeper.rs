@@ -23,6 +23,9 @@ use crate::types::{ChunkId, NodeId};
 /// Chunks whose last copies are on their way though nobody waits for them any more. Beyond that they
 /// are left to the repair: slow peers must not fill the memory.
 const LATE_MAX: usize = 8;
+/// Chunks written here at the same time. A write that has begun goes on when nobody waits for it any
+/// more: a disk that is slower than the other nodes must not fill the memory either.
+const LOCAL_MAX: usize = 24;
 /// Without an answer for so long, another node is asked for the same bytes, or the same chunk: a third
 /// of the timeout at most.
 const READ_HEDGE: Duration = Duration::from_millis(500);
@@ -46,6 +49,7 @@ pub struct Copies {
     pub(super) timeout: Duration,
     pub(super) health: Health,
     pub(super) late: Arc<Semaphore>,
+    pub(super) local: Arc<Semaphore>,
     pub(super) tally: Arc<Tally>,
     /// Read here and found bad, though another node has a good one.
     suspects: Mutex<Vec<ChunkId>>,
@@ -71,6 +75,7 @@ impl Copies {
             timeout,
             health: Health::new(clock),
             late: Arc::new(Semaphore::new(LATE_MAX)),
+            local: Arc::new(Semaphore::new(LOCAL_MAX)),
             tally: Arc::default(),
             suspects: Mutex::default(),
             unwanted: Mutex::default(),

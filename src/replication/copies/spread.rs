@@ -218,7 +218,14 @@ async fn finish(
 }
 
 async fn keep(copies: &Copies, chunk: SealedChunk) -> Result<()> {
+    let permit = Arc::clone(&copies.local).acquire_owned().await;
+    let permit = permit.map_err(|_| Error::ShuttingDown)?;
     let chunks = Arc::clone(&copies.chunks);
-    let kept = blocking(move || chunks.keep(&chunk)).await;
+    let write = move || {
+        let kept = chunks.keep(&chunk);
+        drop(permit);
+        kept
+    };
+    let kept = blocking(write).await;
     kept.unwrap_or(Err(Error::ShuttingDown))
 }
