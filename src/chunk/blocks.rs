@@ -22,13 +22,16 @@ impl ChunkStore {
     /// # Errors
     /// As [`Self::read`].
     pub fn slices(&self, id: ChunkId, offset: u32, len: u32) -> Result<Vec<Bytes>> {
+        self.settled(id, || self.slices_once(id, offset, len))
+    }
+
+    fn slices_once(&self, id: ChunkId, offset: u32, len: u32) -> Result<Vec<Bytes>> {
         let range = ByteRange::between(offset.into(), u64::from(offset) + u64::from(len));
         let slices = range.slots(BLOCK.into()).map(|(number, part)| {
             let at = (part.start() % u64::from(BLOCK)) as u32;
             self.measured("read", || self.slice(id, number as u32, at, part.len() as u32))
         });
-        let slices: Result<_> = slices.collect();
-        slices.inspect_err(|error| self.damage.note(id, error))
+        slices.collect()
     }
 
     /// `len` bytes from `at` of a block.

@@ -25,9 +25,9 @@ pub struct Scrubbed {
 pub fn scrub(store: &ChunkStore, after: Option<ChunkId>, budget: u64) -> Result<Scrubbed> {
     let mut found = Scrubbed::default();
     store.visit_after(after, &mut |id, len| {
-        match verify_settled(store, id) {
+        match store.verify_settled(id) {
             // Deleted meanwhile.
-            Ok(()) | Err(Error::NotFound) => {}
+            Ok(_) | Err(Error::NotFound) => {}
             Err(error) => found.damaged.push((id, error)),
         }
         found.files += 1;
@@ -36,15 +36,4 @@ pub fn scrub(store: &ChunkStore, after: Option<ChunkId>, budget: u64) -> Result<
         Ok(found.next.is_none())
     })?;
     Ok(found)
-}
-
-/// A file that is just being written looks damaged: the second look waits for its writer.
-fn verify_settled(store: &ChunkStore, id: ChunkId) -> Result<()> {
-    match store.verify(id) {
-        Err(Error::Damaged(_)) => {
-            let _turn = store.turns.take(id);
-            store.verify(id).map(|_| ())
-        }
-        result => result.map(|_| ()),
-    }
 }

@@ -1,5 +1,6 @@
 //! The chunk store: writes, reads, checks and removes chunk files.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -164,8 +165,20 @@ impl ChunkStore {
     /// # Errors
     /// [`Error::NotFound`] without a file, [`Error::Damaged`], [`Error::Io`].
     pub fn read(&self, id: ChunkId, offset: u32, len: u32, out: &mut Vec<u8>) -> Result<()> {
-        let read = self.measured("read", || self.read_cached(id, offset, len, out));
-        read.inspect_err(|error| self.damage.note(id, error))
+        self.settled(id, || self.measured("read", || self.read_cached(id, offset, len, out)))
+    }
+
+    /// A file that is just being written looks damaged, and is not to be called so: what was found is
+    /// so only if nobody writes it and a second look finds it again.
+    pub(super) fn settled<T>(&self, id: ChunkId, mut look: impl FnMut() -> Result<T>) -> Result<T> {
+        match look() {
+            Err(Error::Damaged(what)) => {
+                // Whoever asks has other nodes to ask: nobody waits for a writer here.
+                let Some(_turn) = self.turns.try_take(id) else { return Err(Error::Damaged(what)) };
+                look().inspect_err(|error| self.damage.note(id, error))
+            }
+            result => result,
+        }
     }
 
     fn read_cached(&self, id: ChunkId, offset: u32, len: u32, out: &mut Vec<u8>) -> Result<()> {
@@ -201,8 +214,7 @@ impl ChunkStore {
     /// # Errors
     /// As [`Self::read`].
     pub fn load(&self, id: ChunkId) -> Result<SealedChunk> {
-        let loaded = read::load(&*self.disk, &self.root, id);
-        loaded.inspect_err(|error| self.damage.note(id, error))
+        self.settled(id, || read::load(&*self.disk, &self.root, id))
     }
 
     /// What the chunk's footer says, its data not looked at.
@@ -223,6 +235,30 @@ impl ChunkStore {
             Ok(()) => Ok(chunk.footer.info),
             Err(error) => Err(read::of_chunk(id, error)),
         }
+    }
+
+    /// As [`Self::verify`], of a file as its writer leaves it, who is waited for.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn verify_settled(&self, id: ChunkId) -> Result<ChunkInfo> {
+        match self.verify(id) {
+            Err(Error::Damaged(_)) => {
+                let _turn = self.turns.take(id);
+                self.verify(id)
+            }
+            result => result,
+        }
+    }
+
+    /// Notes that a chunk's file is perhaps bad or missing. What [`Self::read`] found damaged is.
+    pub fn suspect(&self, id: ChunkId) {
+        self.damage.suspect(id);
+    }
+
+    /// What is suspected since the last call.
+    pub fn take_suspects(&self) -> BTreeSet<ChunkId> {
+        self.damage.take_suspects()
     }
 
     /// Chunks that [`Self::read`] found damaged since the store was opened, with the reason. Only

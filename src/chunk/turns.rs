@@ -28,6 +28,11 @@ impl Turns {
         }
         Turn { turns: self, id }
     }
+
+    /// `None` while somebody writes `id`.
+    pub fn try_take(&self, id: ChunkId) -> Option<Turn<'_>> {
+        self.taken.lock().insert(id).then(|| Turn { turns: self, id })
+    }
 }
 
 impl Drop for Turn<'_> {

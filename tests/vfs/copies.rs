@@ -22,7 +22,7 @@ pub fn data(seed: usize) -> Vec<u8> {
     bytes(seed, 3 * CHUNK as usize + 1234)
 }
 
-fn path(id: ChunkId) -> PathBuf {
+pub fn path(id: ChunkId) -> PathBuf {
     let (session, counter) = (id.session.0, id.counter);
     format!("/chunks/{session:016x}/{:013x}/{counter:016x}", counter / 4096).into()
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod copies;
 mod crash;
+mod mending;
 mod model;
 mod objects;
 mod races;

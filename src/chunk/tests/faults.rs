@@ -145,20 +145,22 @@ fn any_failing_call_fails_the_write_cleanly() {
     }
 }
 
+/// One read at most; bytes that a second look can read are not called damaged.
 #[test]
 fn a_failing_call_fails_one_read() {
     let disk = disk();
     let store = open(&disk).unwrap();
     write(&store, id(1, 1), 70_000).unwrap();
-    for n in 1..=4 {
+    for (n, wanted) in [(1, 1), (2, 1), (3, 0), (4, 0)] {
         disk.fail_call(n);
         let mut results = (0..2).map(|_| read(&store, id(1, 1), 0, 70_000));
         let failed = results.by_ref().filter(|result| result.is_err()).count();
-        assert_eq!(failed, 1, "call {n}");
+        assert_eq!(failed, wanted, "call {n}");
         check(&store, id(1, 1), 70_000).unwrap();
+        assert!(store.damaged().is_empty());
         // Forget the open file, so that each call of opening and reading has its turn.
-        disk.fail_call(1);
-        assert!(matches!(read(&store, id(1, 1), 0, 1), Err(Error::Damaged(_))));
+        store.delete(id(1, 1)).unwrap();
+        write(&store, id(1, 1), 70_000).unwrap();
     }
 }
 

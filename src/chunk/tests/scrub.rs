@@ -72,6 +72,25 @@ fn a_file_just_being_written_is_not_damage() {
     });
 }
 
+/// `status` listed each copy that somebody read while it was being written, for ever.
+#[test]
+fn a_file_just_being_written_is_not_called_damaged() {
+    let disk = disk();
+    let store = open(&disk).unwrap();
+    write(&store, id(1, 1), 100_000).unwrap();
+    disk.flip_bit(&chunk_path(Path::new(ROOT), id(1, 1)), 0).unwrap();
+    let turn = store.turns.take(id(1, 1));
+    // Nobody waits for the writer: other nodes have it.
+    assert!(matches!(read(&store, id(1, 1), 0, 10), Err(Error::Damaged(_))));
+    assert!(matches!(store.slices(id(1, 1), 0, 10), Err(Error::Damaged(_))));
+    assert!(matches!(store.load(id(1, 1)), Err(Error::Damaged(_))));
+    assert!(store.damaged().is_empty());
+    drop(turn);
+    assert!(matches!(read(&store, id(1, 1), 0, 10), Err(Error::Damaged(_))));
+    assert_eq!(store.damaged().len(), 1);
+    assert_eq!(store.take_suspects(), [id(1, 1)].into());
+}
+
 #[test]
 fn scrubbing_among_writers_and_deletions_finds_nothing() {
     let disk = disk();

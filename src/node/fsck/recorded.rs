@@ -79,7 +79,7 @@ pub fn verify(
     if !record.stored_on.contains(&node) {
         return Ok(None);
     }
-    let damage = match chunks.verify(id) {
+    let damage = match chunks.verify_settled(id) {
         Ok(info) => disagreement(&record, info.len, info.sha256),
         Err(Error::NotFound) => Some("its file is missing".into()),
         Err(Error::Damaged(what)) => Some(what),

@@ -40,6 +40,14 @@ pub enum Need {
     One,
 }
 
+/// Who has a chunk.
+pub(super) struct Holders {
+    /// Nearest first.
+    pub others: Vec<NodeId>,
+    /// It is recorded on this node.
+    pub is_here: bool,
+}
+
 /// One node's part in the copies of all chunks.
 pub struct Copies {
     pub(super) node: NodeId,
@@ -51,8 +59,6 @@ pub struct Copies {
     pub(super) late: Arc<Semaphore>,
     pub(super) local: Arc<Semaphore>,
     pub(super) tally: Arc<Tally>,
-    /// Read here and found bad, though another node has a good one.
-    suspects: Mutex<Vec<ChunkId>>,
     /// Here and not recorded, for they belong elsewhere.
     unwanted: Mutex<Vec<ChunkId>>,
 }
@@ -77,7 +83,6 @@ impl Copies {
             late: Arc::new(Semaphore::new(LATE_MAX)),
             local: Arc::new(Semaphore::new(LOCAL_MAX)),
             tally: Arc::default(),
-            suspects: Mutex::default(),
             unwanted: Mutex::default(),
         })
     }
@@ -193,16 +198,16 @@ impl Copies {
         on: &[NodeId],
         local: Error,
     ) -> Result<Vec<u8>> {
-        let others = self.others(id, on)?;
+        let Holders { others, is_here } = self.holders(id, on)?;
+        if is_here || !matches!(local, Error::NotFound) {
+            self.suspect(id);
+        }
         if others.is_empty() {
             return Err(local);
         }
         let read = self.read_from(id, others, (offset, len)).await;
-        let bytes = read.map_err(|remote| graver(local.clone(), remote))?;
+        let bytes = read.map_err(|remote| graver(local, remote))?;
         self.tally.read_elsewhere();
-        if !matches!(local, Error::NotFound) {
-            self.suspect(id);
-        }
         Ok(bytes)
     }
 
@@ -240,7 +245,7 @@ impl Copies {
         record: Option<&ChunkRecord>,
         patience: Duration,
     ) -> Result<SealedChunk> {
-        let others = self.others(id, on)?;
+        let others = self.holders(id, on)?.others;
         let wanted = record.map(|record| (record.len, record.sha256));
         let ask = |node| -> Later<'static, SealedChunk> {
             let peers = Arc::clone(&self.peers);
@@ -258,32 +263,26 @@ impl Copies {
     }
 
     /// Who else has a chunk: as its record says, nearest first, else as the caller says.
-    fn others(&self, id: ChunkId, on: &[NodeId]) -> Result<Vec<NodeId>> {
+    pub(super) fn holders(&self, id: ChunkId, on: &[NodeId]) -> Result<Holders> {
         let (placement, record) = {
             let view = self.table.view();
             (view.placement()?, view.chunk(id)?)
         };
         let mut others = on.to_vec();
-        others.extend(record.into_iter().flat_map(|record| record.stored_on));
+        let stored_on = record.map(|record| record.stored_on).unwrap_or_default();
+        let is_here = stored_on.contains(&self.node);
+        others.extend(stored_on);
         others.sort_unstable();
         others.dedup();
         others.retain(|node| *node != self.node);
         let own = zone(&placement, self.node);
         others.sort_by_key(|node| own.is_none() || zone(&placement, *node) != own);
-        Ok(others)
+        Ok(Holders { others, is_here })
     }
 
     /// This node's file of a chunk is perhaps bad or missing: the repair looks at it.
     pub fn suspect(&self, id: ChunkId) {
-        let mut suspects = self.suspects.lock();
-        if suspects.len() < LATE_MAX * 64 && !suspects.contains(&id) {
-            suspects.push(id);
-        }
-    }
-
-    /// The files that were found bad since the last call.
-    pub(super) fn take_suspects(&self) -> Vec<ChunkId> {
-        std::mem::take(&mut self.suspects.lock())
+        self.chunks.suspect(id);
     }
 
     /// Files of this node that the repair may remove; those beyond a bound are left to the inventory.

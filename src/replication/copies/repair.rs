@@ -223,7 +223,7 @@ impl Repair {
     /// What the log says, or the table.
     async fn lose_suspects(&self) -> Result<()> {
         let mut lost = Vec::new();
-        for id in self.copies.take_suspects() {
+        for id in self.copies.chunks.take_suspects() {
             let record = self.copies.table.view().chunk(id)?;
             let others = record.is_some_and(|record| {
                 record.stored_on.contains(&self.node()) && record.stored_on.len() > 1

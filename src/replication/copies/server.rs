@@ -92,7 +92,8 @@ impl ChunkServer {
             return Err(Error::invalid(format!("{len} bytes of a chunk at once")));
         }
         let mut bytes = Vec::new();
-        self.chunks.read(id, offset, len, &mut bytes)?;
+        let read = self.chunks.read(id, offset, len, &mut bytes);
+        read.inspect_err(|error| self.note_missing(id, error))?;
         let crc = crc32c(&bytes);
         Ok(Range { bytes, crc })
     }
@@ -102,7 +103,15 @@ impl ChunkServer {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Damaged`], [`Error::Io`].
     pub fn load(&self, id: ChunkId) -> Result<SealedChunk> {
-        self.chunks.load(id)
+        self.chunks.load(id).inspect_err(|error| self.note_missing(id, error))
+    }
+
+    /// A peer asks for what is recorded here: a file that is not there is looked at by the repair, as
+    /// one that is bad is.
+    fn note_missing(&self, id: ChunkId, error: &Error) {
+        if matches!(error, Error::NotFound) && matches!(self.table.view().chunk(id), Ok(Some(_))) {
+            self.chunks.suspect(id);
+        }
     }
 
     /// Which of `ids` have a file with a good footer here.
