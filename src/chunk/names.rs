@@ -30,6 +30,11 @@ pub fn quarantine_path(root: &Path, id: ChunkId) -> PathBuf {
     root.join(QUARANTINE).join(id.to_string())
 }
 
+/// Where the file that takes a bad one's place is written.
+pub fn renewed_path(root: &Path, id: ChunkId) -> PathBuf {
+    root.join(QUARANTINE).join(format!("{id}.new"))
+}
+
 /// Makes names durable, many with one fsync.
 pub struct Names {
     root: PathBuf,

@@ -295,20 +295,54 @@ impl ChunkStore {
         Ok(removed)
     }
 
-    /// Moves a damaged chunk's file out of the way, for people to look at. An older one of the
-    /// same id set aside before is replaced.
+    /// Puts a whole chunk in the place of its bad file, unless that is good by now. The bad one is set
+    /// aside for people to look at, and not before the new one is on disk: until then nothing that can
+    /// still be read of it is lost. One that was set aside before is replaced. The name is durable
+    /// after [`Self::sync_names`].
     ///
     /// # Errors
-    /// [`Error::NotFound`] without a file, [`Error::Io`].
-    pub fn quarantine(&self, id: ChunkId) -> Result<()> {
-        let (from, to) = (chunk_path(&self.root, id), names::quarantine_path(&self.root, id));
-        self.disk
-            .create_dir_all(&self.root.join(names::QUARANTINE))
-            .and_then(|()| self.disk.rename(&from, &to))
-            .map_err(|error| chunk_io("setting aside", id, error))?;
+    /// As [`Self::write`]; the bad file is where it was.
+    pub fn renew(&self, chunk: &SealedChunk) -> Result<()> {
+        self.check_health()?;
+        let id = chunk.id();
+        let _turn = self.turns.take(id);
+        if self.verify(id).is_ok_and(|info| info == *chunk.info()) {
+            return Ok(());
+        }
+        let failed = |error| chunk_io("renewing", id, error);
+        let (path, new) = (chunk_path(&self.root, id), names::renewed_path(&self.root, id));
+        self.disk.create_dir_all(&self.root.join(names::QUARANTINE)).map_err(failed)?;
+        match self.disk.remove(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let file = self.disk.open(&new, Access::Create, self.direct).map_err(failed)?;
+        self.write_durably(&new, &*file, &chunk.data, &chunk.footer)?;
+        let unfinished = Unfinished { disk: &*self.disk, path: &new };
+        self.take_place(id, &path, &new)?;
+        unfinished.finish();
+        self.names.add(id);
+        Ok(())
+    }
+
+    /// Two renames: in between, the bad file is aside and can be put back.
+    fn take_place(&self, id: ChunkId, path: &Path, new: &Path) -> Result<()> {
+        let aside = names::quarantine_path(&self.root, id);
+        let moved = match self.disk.rename(path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                path.parent().map_or(Ok(()), |dir| self.disk.create_dir_all(dir))
+            }
+            result => result,
+        };
+        moved.map_err(|error| chunk_io("setting aside", id, error))?;
+        if let Err(error) = self.disk.rename(new, path) {
+            if let Err(lost) = self.disk.rename(&aside, path) {
+                log::error!("chunk {id} is in {} only: {lost}", aside.display());
+            }
+            return Err(chunk_io("renewing", id, error));
+        }
         self.cache.forget(id);
         self.damage.forget(id);
-        self.names.prune(&*self.disk, id);
         Ok(())
     }
 

@@ -158,7 +158,7 @@ pub enum Mutation {
         ids: Vec<ChunkId>,
     },
     /// The node has the chunks no more, or would give them up: see
-    /// [`super::Errand::Drop`]. → [`Outcome::Reaped`] with those it has to have no more.
+    /// [`super::Errand::Drop`]. A chunk's last copy is never struck. → [`Outcome::Reaped`] with those it has to have no more.
     Unstored {
         node: NodeId,
         ids: Vec<ChunkId>,

@@ -51,9 +51,13 @@ fn options() -> Options {
 impl Cluster {
     /// `count` stores, none of which the log knows of as a node.
     pub async fn strangers(count: usize) -> Self {
+        Self::strangers_with(count, CHUNK).await
+    }
+
+    async fn strangers_with(count: usize, chunk_size: u64) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
-        let birth = Birth { chunk_size: CHUNK, ..Birth::default() };
+        let birth = Birth { chunk_size, ..Birth::default() };
         Replica::init(options(), birth, Arc::clone(&disk), Arc::clone(&clock)).await.unwrap();
         let hub = ChangeHub::new();
         let publish = Arc::clone(&hub);
@@ -71,7 +75,11 @@ impl Cluster {
     }
 
     pub async fn new(count: usize) -> Self {
-        let cluster = Self::strangers(count).await;
+        Self::with_chunks(count, CHUNK).await
+    }
+
+    pub async fn with_chunks(count: usize, chunk_size: u64) -> Self {
+        let cluster = Self::strangers_with(count, chunk_size).await;
         for number in 0..count {
             cluster.set_node(number, NodeState::Active).await;
         }

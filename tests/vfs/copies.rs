@@ -271,7 +271,7 @@ fn without_a_good_copy_there_is_an_error() {
         for number in 0..3 {
             assert!(matches!(cluster.read(number, "f").await, Err(Error::Damaged(_))));
         }
-        // All copies are bad, as a scrub finds: the last one is kept for people to look at.
+        // All copies are bad, as a scrub finds: none is thrown away, for something of each can be read.
         for _ in 0..4 {
             for node in &cluster.nodes {
                 node.copies.suspect(id);
@@ -280,7 +280,8 @@ fn without_a_good_copy_there_is_an_error() {
         }
         assert!(matches!(cluster.read(0, "f").await, Err(Error::Damaged(_))));
         let record = &cluster.chunks()[&id];
-        assert_eq!(record.stored_on.len(), 1, "{record:?}");
+        assert_eq!(record.stored_on.len(), 3, "{record:?}");
+        assert!(cluster.nodes.iter().all(|node| node.chunks.info(id).is_ok()));
     });
 }
 

@@ -164,6 +164,32 @@ fn a_failing_call_fails_one_read() {
     }
 }
 
+/// A new file never takes a bad one's place by halves: any call may fail, and what could be read of
+/// the chunk before can be read afterwards.
+#[test]
+fn a_failing_call_leaves_what_can_be_read_of_a_bad_file() {
+    for n in 1.. {
+        let disk = disk();
+        let store = open(&disk).unwrap();
+        write(&store, id(1, 1), 200_000).unwrap();
+        disk.flip_bit(&path(id(1, 1)), 0).unwrap();
+        let before = disk.calls();
+        disk.fail_call(n);
+        let renewed = store.renew(&sealed(id(1, 1), 200_000));
+        if disk.calls() - before < n {
+            assert!(n > 8 && renewed.is_ok(), "{n} calls");
+            disk.fail_call(u64::from(u32::MAX));
+            return check(&store, id(1, 1), 200_000).unwrap();
+        }
+        assert!(read(&store, id(1, 1), 65_536, 134_464).is_ok(), "call {n}");
+        if let Err(Error::DiskFailed(_)) = renewed {
+            continue;
+        }
+        store.renew(&sealed(id(1, 1), 200_000)).unwrap();
+        check(&store, id(1, 1), 200_000).unwrap();
+    }
+}
+
 /// What the disk cannot read is as bad as wrong bytes, and told as such.
 #[test]
 fn an_unreadable_range_is_damage() {
@@ -177,9 +203,9 @@ fn an_unreadable_range_is_damage() {
     assert!(matches!(store.load(id(1, 1)), Err(Error::Damaged(_))));
     assert!(matches!(store.verify(id(1, 1)), Err(Error::Damaged(_))));
     assert_eq!(store.damaged().len(), 1);
-    store.quarantine(id(1, 1)).unwrap();
-    write(&store, id(1, 1), 200_000).unwrap();
+    store.renew(&sealed(id(1, 1), 200_000)).unwrap();
     check(&store, id(1, 1), 200_000).unwrap();
+    assert!(store.damaged().is_empty());
 }
 
 /// After a failed sync nobody knows what is on the disk, whatever later syncs say.

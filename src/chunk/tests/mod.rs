@@ -33,6 +33,12 @@ fn write(store: &ChunkStore, id: ChunkId, len: usize) -> Result<()> {
     store.write(&header(id, len), &pattern(len, id.counter as usize)).map(|_| ())
 }
 
+/// What [`write`] writes.
+fn sealed(id: ChunkId, len: usize) -> SealedChunk {
+    let data = Arc::new(pattern(len, id.counter as usize));
+    SealedChunk::new(&header(id, len), data).unwrap()
+}
+
 /// Whether `id` is there as [`write`] wrote it.
 fn check(store: &ChunkStore, id: ChunkId, len: usize) -> Result<()> {
     let info = store.verify(id)?;

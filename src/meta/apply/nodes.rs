@@ -123,13 +123,12 @@ pub fn unstored(state: &mut State<'_>, node: NodeId, ids: &[ChunkId], why: Loss)
     let mut dropped = Vec::new();
     for &id in ids.iter().collect::<BTreeSet<_>>() {
         let Some(record) = state.chunk(id)? else { continue };
+        // Not what was noted once: what the table of this moment says.
+        placement.note(id, record);
         let may_go = match why {
-            Loss::Damaged => true,
-            Loss::Surplus => {
-                // Not what was noted once: what the table of this moment says.
-                placement.note(id, record);
-                record.surplus_on.contains(&node)
-            }
+            // Two nodes may lose theirs at the same time: the last copy is never struck.
+            Loss::Damaged => record.stored_on.iter().any(|there| *there != node),
+            Loss::Surplus => record.surplus_on.contains(&node),
         };
         if may_go {
             record.stored_on.retain(|there| *there != node);

@@ -4,6 +4,7 @@ mod asking;
 mod health;
 mod inventory;
 mod keeper;
+mod mend;
 mod peers;
 mod remote;
 mod repair;

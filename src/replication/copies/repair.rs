@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::inventory::{Inventory, take};
 use super::keeper::Copies;
+use super::mend::whole;
 use crate::env::blocking;
 use crate::error::{Error, Result};
 use crate::meta::{Errand, Loss, Mutation, NodeRecord, Outcome, Survey};
@@ -39,7 +40,7 @@ const RESERVE: u64 = 256 << 20;
 
 /// One node's repair of its copies.
 pub struct Repair {
-    copies: Arc<Copies>,
+    pub(super) copies: Arc<Copies>,
     replica: Arc<Replica>,
     state: Mutex<State>,
 }
@@ -140,16 +141,16 @@ impl Repair {
         if rounds % INVENTORY_EVERY == 1 || rounds == self.state.lock().inventory_at {
             self.take_inventory().await?;
         }
-        self.lose_suspects().await?;
+        self.see_to_suspects().await?;
         self.delete(self.copies.take_unwanted()).await?;
         self.run_errands().await
     }
 
-    fn node(&self) -> NodeId {
+    pub(super) fn node(&self) -> NodeId {
         self.copies.node
     }
 
-    async fn propose(&self, mutation: Mutation) -> Result<Outcome> {
+    pub(super) async fn propose(&self, mutation: Mutation) -> Result<Outcome> {
         self.replica.propose(mutation, Wait::Applied, 0).await
     }
 
@@ -214,58 +215,6 @@ impl Repair {
             self.propose(stored).await?;
         }
         Ok(())
-    }
-
-    /// Gives up files that are bad or missing, where another node has a copy; they become errands.
-    /// One that cannot be looked at or set aside now is looked at again in the next round.
-    ///
-    /// # Errors
-    /// What the log says, or the table.
-    async fn lose_suspects(&self) -> Result<()> {
-        let mut lost = Vec::new();
-        for id in self.copies.chunks.take_suspects() {
-            let record = self.copies.table.view().chunk(id)?;
-            let others = record.is_some_and(|record| {
-                record.stored_on.contains(&self.node()) && record.stored_on.len() > 1
-            });
-            if !others {
-                continue;
-            }
-            match self.is_lost(id).await {
-                Ok(true) => lost.push(id),
-                Ok(false) => {}
-                Err(error) => {
-                    log::warn!("chunk {id} is looked at again in the next round: {error}");
-                    self.copies.suspect(id);
-                }
-            }
-        }
-        for ids in lost.chunks(REAP_IDS_MAX) {
-            let (node, ids) = (self.node(), ids.to_vec());
-            let unstored = Mutation::Unstored { node, ids: ids.clone(), why: Loss::Damaged };
-            if let Err(error) = self.propose(unstored).await {
-                // Their files are gone, and no reader would tell.
-                lost.iter().for_each(|id| self.copies.suspect(*id));
-                return Err(error);
-            }
-            ids.iter().for_each(|_| self.copies.tally.mended());
-        }
-        Ok(())
-    }
-
-    /// Looks a second time; a bad file is set aside.
-    async fn is_lost(&self, id: ChunkId) -> Result<bool> {
-        let chunks = Arc::clone(&self.copies.chunks);
-        let look = move || match chunks.verify(id) {
-            Ok(_) => Ok(false),
-            Err(Error::NotFound) => Ok(true),
-            Err(Error::Damaged(what)) => {
-                log::error!("{what}: it is set aside, and made again from another node's copy");
-                chunks.quarantine(id).map(|()| true)
-            }
-            Err(error) => Err(error),
-        };
-        on_disk(look).await
     }
 
     async fn run_errands(&self) -> Result<()> {
@@ -409,7 +358,7 @@ impl Repair {
                 // Whoever has the files hears of it, this node too.
                 self.propose(Mutation::Reap { ids: ids.to_vec() }).await?;
             }
-            self.lose_suspects().await?;
+            self.see_to_suspects().await?;
             match next {
                 Some(id) => after = Some(id),
                 None => return Ok(()),
@@ -417,7 +366,7 @@ impl Repair {
         }
     }
 
-    async fn sync_names(&self) -> Result<()> {
+    pub(super) async fn sync_names(&self) -> Result<()> {
         let chunks = Arc::clone(&self.copies.chunks);
         on_disk(move || chunks.sync_names()).await
     }
@@ -430,26 +379,23 @@ async fn make_one(copies: &Arc<Copies>, id: ChunkId) -> Result<bool> {
         return Ok(false);
     }
     let (chunks, wanted) = (Arc::clone(&copies.chunks), (record.len, record.sha256));
-    let look = move || match chunks.verify(id) {
-        Ok(info) if (info.len, info.sha256) == wanted => Ok(true),
-        Err(Error::NotFound) => Ok(false),
-        Ok(_) | Err(Error::Damaged(_)) => chunks.quarantine(id).map(|()| false),
-        Err(error) => Err(error),
+    let is_bad = match on_disk(move || chunks.verify_settled(id)).await {
+        // It came from its writer, or before a crash kept it from being told.
+        Ok(info) if (info.len, info.sha256) == wanted => return Ok(true),
+        Err(Error::NotFound) => false,
+        Ok(_) | Err(Error::Damaged(_)) => true,
+        Err(error) => return Err(error),
     };
-    // It came from its writer, or before a crash kept it from being told.
-    if on_disk(look).await? {
-        return Ok(true);
-    }
     if copies.chunks.space()?.available < RESERVE.saturating_add(record.len.into()) {
         return Err(Error::NoSpace);
     }
-    let chunk = copies.fetch(id, &[], Some(&record), Duration::ZERO).await?;
+    let chunk = whole(copies, id, &record).await?;
     let chunks = Arc::clone(&copies.chunks);
-    on_disk(move || chunks.keep(&chunk)).await?;
+    on_disk(move || if is_bad { chunks.renew(&chunk) } else { chunks.keep(&chunk) }).await?;
     Ok(true)
 }
 
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     blocking(work).await.unwrap_or(Err(Error::ShuttingDown))

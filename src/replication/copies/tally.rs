@@ -56,8 +56,8 @@ impl Tally {
         self.given_up.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    pub fn mended(&self) {
-        self.mended.fetch_add(1, Ordering::Relaxed);
+    pub fn mended(&self, count: usize) {
+        self.mended.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     pub fn counts(&self) -> CopyCounts {

@@ -126,6 +126,19 @@ fn copies_that_nobody_wants_are_not_recorded() {
     bench.check();
 }
 
+/// Each of them saw the other's copy when it proposed: one of them stays, for nobody would look for
+/// what is left of the bytes on a node that is not recorded.
+#[test]
+fn two_nodes_that_lose_a_chunk_do_not_strike_the_last_copy() {
+    let (mut bench, ino) = Bench::with_nodes(&[1, 2]);
+    let id = bench.file_on(ino, &[1, 2]);
+    let lost = |node| Mutation::Unstored { node, ids: vec![id], why: Loss::Damaged };
+    assert_eq!(bench.propose(lost(1)), Outcome::Reaped(vec![id]));
+    assert_eq!(bench.propose(lost(2)), Outcome::Reaped(vec![]));
+    assert_eq!(bench.record(id).stored_on, [2]);
+    bench.check();
+}
+
 /// A copy that lands after its chunk was freed is to be removed again; one that lands before the
 /// commit that names it is not.
 #[test]
