@@ -125,6 +125,20 @@ impl Cluster {
         Wanting::of(&self.replica.table().view(), self.nodes[0].id).unwrap()
     }
 
+    /// A file of so many chunks, written by a node.
+    pub async fn write_many(&self, number: usize, name: &str, chunks: u64) {
+        let vfs = self.vfs(number);
+        let flags = OpenFlags(libc::O_RDWR);
+        let created = vfs.create(&WHO, self.bucket, name.as_bytes(), 0o644, flags).await;
+        let handle = created.unwrap().1.handle;
+        // What is inline at first becomes a chunk behind the first slot.
+        for chunk in 1..=chunks {
+            vfs.write(&WHO, handle, chunk * CHUNK, &[chunk as u8; 100]).await.unwrap();
+            vfs.flush(handle).await.unwrap();
+        }
+        vfs.release(handle).await;
+    }
+
     pub async fn write(&self, number: usize, name: &str, data: &[u8]) -> Result<()> {
         let vfs = self.vfs(number);
         let flags = OpenFlags(libc::O_RDWR | libc::O_TRUNC);

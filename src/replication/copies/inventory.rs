@@ -2,29 +2,84 @@
 //! what is there for nothing. Reads names, no data.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::keeper::Copies;
-use crate::error::Result;
+use super::repair::{ROUND_MAX, Repair, on_disk};
+use crate::error::{Error, Result};
+use crate::meta::Mutation;
 use crate::types::ChunkId;
+use crate::types::limits::REAP_IDS_MAX;
 
 /// Records compared at a time.
 const PAGE: usize = 4096;
 
+/// How far a look at all files is: it has seen the chunks up to this one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looking {
+    after: Option<ChunkId>,
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Inventory {
+struct Inventory {
     /// Recorded here, without a file.
-    pub missing: Vec<ChunkId>,
+    missing: Vec<ChunkId>,
     /// Files that no record names and none will.
-    pub strays: Vec<ChunkId>,
+    strays: Vec<ChunkId>,
     /// Files of chunks that are recorded, not here, and do not belong here.
-    pub surplus: Vec<ChunkId>,
+    surplus: Vec<ChunkId>,
     /// Where the next call goes on.
-    pub next: Option<ChunkId>,
+    next: Option<ChunkId>,
+}
+
+impl Repair {
+    /// Compares all files with the records, if that is due, as far as there is time; goes on where the
+    /// last round stopped or failed.
+    ///
+    /// # Errors
+    /// What the log says, or the disk.
+    pub(super) async fn take_inventory(&self) -> Result<()> {
+        let until = self.copies.clock.elapsed() + ROUND_MAX;
+        while let Some(Looking { after }) = self.looking() {
+            if self.is_late(until) {
+                break;
+            }
+            let copies = Arc::clone(&self.copies);
+            let found = on_disk(move || take(&copies, after)).await?;
+            self.tell_missing(&self.still_missing(found.missing).await?).await?;
+            self.delete(found.surplus).await?;
+            for ids in found.strays.chunks(REAP_IDS_MAX) {
+                log::info!("{} chunk files that nothing names are removed", ids.len());
+                // Whoever has the files hears of it, this node too.
+                self.propose(Mutation::Reap { ids: ids.to_vec() }).await?;
+            }
+            let next = found.next.map(|last| Looking { after: Some(last) });
+            self.state.lock().inventory = next;
+        }
+        Ok(())
+    }
+
+    /// Files that are made while others are listed may not be listed.
+    async fn still_missing(&self, mut ids: Vec<ChunkId>) -> Result<Vec<ChunkId>> {
+        let chunks = Arc::clone(&self.copies.chunks);
+        let look = move || {
+            ids.retain(|id| matches!(chunks.info(*id), Err(Error::NotFound)));
+            Ok(ids)
+        };
+        on_disk(look).await
+    }
+
+    fn looking(&self) -> Option<Looking> {
+        self.state.lock().inventory
+    }
 }
 
 /// Compares the chunks above `after`, some thousand records of them.
-pub fn take(copies: &Copies, after: Option<ChunkId>) -> Result<Inventory> {
-    let page = copies.table.view().chunks(after, PAGE)?;
+fn take(copies: &Copies, after: Option<ChunkId>) -> Result<Inventory> {
+    let (page, placement) = {
+        let view = copies.table.view();
+        (view.chunks(after, PAGE)?, view.placement()?)
+    };
     let next = (page.len() == PAGE).then(|| page.last().map(|(id, _)| *id)).flatten();
     let files = files(copies, after, next)?;
     let mut found = Inventory { next, ..Inventory::default() };
@@ -33,8 +88,11 @@ pub fn take(copies: &Copies, after: Option<ChunkId>) -> Result<Inventory> {
         let (is_here, is_there) = (files.contains(id), record.stored_on.contains(&copies.node));
         match (is_here, is_there) {
             (false, true) => found.missing.push(*id),
-            (true, false) if !record.missing_on.contains(&copies.node) && record.references > 0 => {
-                found.surplus.push(*id);
+            (true, false) if record.references > 0 => {
+                // It may have become this node's and not be noted so yet.
+                let places = placement.places(*id);
+                let is_wanted = places.is_empty() || places.contains(&copies.node);
+                found.surplus.extend((!is_wanted).then_some(*id));
             }
             _ => {}
         }

@@ -55,6 +55,7 @@ pub struct Copies {
     pub(super) peers: Arc<dyn ChunkPeers>,
     pub(super) table: Arc<Table>,
     pub(super) timeout: Duration,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) health: Health,
     pub(super) late: Arc<Semaphore>,
     pub(super) local: Arc<Semaphore>,
@@ -79,7 +80,8 @@ impl Copies {
             peers,
             table,
             timeout,
-            health: Health::new(clock),
+            health: Health::new(Arc::clone(&clock)),
+            clock,
             late: Arc::new(Semaphore::new(LATE_MAX)),
             local: Arc::new(Semaphore::new(LOCAL_MAX)),
             tally: Arc::default(),
@@ -278,6 +280,21 @@ impl Copies {
         let own = zone(&placement, self.node);
         others.sort_by_key(|node| own.is_none() || zone(&placement, *node) != own);
         Ok(Holders { others, is_here })
+    }
+
+    /// Whether the log says that the chunk is here.
+    pub(super) fn is_recorded_here(&self, id: ChunkId) -> Result<bool> {
+        let record = self.table.view().chunk(id)?;
+        Ok(record.is_some_and(|record| record.stored_on.contains(&self.node)))
+    }
+
+    /// Whether a file of the chunk has to be here: it is recorded so, or this is a place of it now, be
+    /// it noted yet or not.
+    pub(super) fn is_wanted_here(&self, id: ChunkId) -> Result<bool> {
+        let view = self.table.view();
+        let Some(record) = view.chunk(id)? else { return Ok(false) };
+        let is_noted = record.stored_on.contains(&self.node);
+        Ok(is_noted || view.placement()?.places(id).contains(&self.node))
     }
 
     /// This node's file of a chunk is perhaps bad or missing: the repair looks at it.

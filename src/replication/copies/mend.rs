@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::errands::FAILURES_MAX;
 use super::keeper::Copies;
-use super::repair::{Repair, on_disk};
+use super::repair::{ROUND_MAX, Repair, on_disk};
 use crate::chunk::SealedChunk;
 use crate::env::AlignedBuf;
 use crate::error::{Error, Result};
@@ -21,25 +22,37 @@ enum Seen {
 }
 
 impl Repair {
-    /// Looks at the files that are perhaps bad or missing. Those that cannot be mended now are looked at
-    /// again in a later round.
+    /// Looks at the files that are perhaps bad or missing. Those there is no time for, and those that
+    /// cannot be mended now, are looked at again in a later round.
     ///
     /// # Errors
     /// What the log says, or the table.
     pub(super) async fn see_to_suspects(&self) -> Result<()> {
-        let (mut missing, mut mended) = (Vec::new(), 0);
+        let until = self.copies.clock.elapsed() + ROUND_MAX;
+        let (mut missing, mut mended, mut unreachable) = (Vec::new(), 0, 0);
+        let mut lost = Lost::default();
         for id in self.copies.chunks.take_suspects() {
             let Some(record) = self.to_be_mended(id)? else { continue };
+            let is_vain = self.state.lock().rests(id) || unreachable > FAILURES_MAX;
+            if is_vain || self.is_late(until) {
+                self.copies.suspect(id);
+                continue;
+            }
             match look(&self.copies, id, &record).await {
-                Ok(Seen::Good) => {}
+                Ok(Seen::Good) => self.state.lock().has_rested(id),
                 Ok(Seen::Missing) => missing.push(id),
-                Ok(Seen::Mended) => mended += 1,
+                Ok(Seen::Mended) => {
+                    self.state.lock().has_rested(id);
+                    mended += 1;
+                }
                 Err(error) => {
-                    log::warn!("chunk {id} is looked at again in the next round: {error}");
+                    unreachable += usize::from(matches!(error, Error::Unreachable(_)));
+                    self.failed(id, error, &mut lost);
                     self.copies.suspect(id);
                 }
             }
         }
+        lost.tell();
         if mended > 0 {
             self.sync_names().await?;
             self.copies.tally.mended(mended);
@@ -133,5 +146,26 @@ async fn good_bytes(copies: &Arc<Copies>, id: ChunkId, (at, len): (u32, u32)) ->
             copies.read_from(id, copies.holders(id, &[])?.others, (at, len)).await
         }
         read => read,
+    }
+}
+
+/// Chunks that no node has a good copy of, told once a round.
+#[derive(Default)]
+pub(super) struct Lost {
+    count: usize,
+    one: Option<(ChunkId, Error)>,
+}
+
+impl Lost {
+    pub fn note(&mut self, id: ChunkId, error: Error) {
+        self.count += 1;
+        self.one.get_or_insert((id, error));
+    }
+
+    pub fn tell(self) {
+        if let Some((id, error)) = self.one {
+            let count = self.count;
+            log::error!("no node has a good copy of {count} chunks; of them {id}: {error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The copies of chunks on other nodes: the seam to them, what a node does for its peers.
 
 mod asking;
+mod errands;
 mod health;
 mod inventory;
 mod keeper;
