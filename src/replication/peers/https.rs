@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response, StatusCode};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::credentials::{self, Identity};
 use super::messages::Kind;
@@ -72,10 +73,14 @@ impl Transport for Https {
         if kind.is_order() {
             return Box::pin(async move { sent.await.map_err(failed) });
         }
-        let sent = self.runtime.spawn(sent);
+        // Who gives the answer up gives the request up, and the body's memory with it.
+        let mut under_way = JoinSet::new();
+        under_way.spawn_on(sent, &self.runtime);
         Box::pin(async move {
-            let sent = sent.await.map_err(|_| Error::ShuttingDown)?;
-            sent.map_err(failed)
+            match under_way.join_next().await {
+                Some(Ok(sent)) => sent.map_err(failed),
+                Some(Err(_)) | None => Err(Error::ShuttingDown),
+            }
         })
     }
 

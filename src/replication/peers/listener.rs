@@ -8,14 +8,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -36,6 +38,12 @@ const WINDOW: u32 = 32 << 20;
 /// that joins asks one thing.
 const STRANGERS_MAX: usize = 32;
 const STRANGER_STAYS: Duration = Duration::from_secs(30);
+/// Chunks that are being received, from all peers, in MiB. Beyond it they are refused, and sent again: a
+/// body that waited to be read would hold up what else is on its connection. One whose sender has gone
+/// counts until the disk is done with it.
+pub const RECEIVED_MAX: usize = 256;
+/// Reads of chunks that are answered at a time, from all peers; others wait.
+pub const READS_MAX: usize = 32;
 
 /// A bound address that does not answer yet.
 pub struct Listener {
@@ -72,7 +80,10 @@ impl Listener {
     /// Begins to answer with `handler`, as the node of `identity`.
     pub fn answer(self, identity: Identity, handler: Arc<dyn Handler>) -> Listening {
         let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
-        let node = Answering { identity, handler, protocol: self.protocol, strangers };
+        let received = Arc::new(Semaphore::new(RECEIVED_MAX));
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        let protocol = self.protocol;
+        let node = Answering { identity, handler, protocol, strangers, received, reads };
         Listening { task: tokio::spawn(accept(self.socket, node)) }
     }
 }
@@ -85,6 +96,8 @@ struct Answering {
     /// Messages of later protocols are refused.
     protocol: u16,
     strangers: Arc<Semaphore>,
+    received: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
 }
 
 async fn accept(socket: TcpListener, node: Answering) {
@@ -149,6 +162,18 @@ async fn serve(
     }
 }
 
+/// A body that has its room until whoever works on it, on whatever thread, has dropped it.
+struct Held {
+    body: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 /// One connection: who is at its other end does not change.
 struct Connected {
     node: Answering,
@@ -161,9 +186,13 @@ impl Connected {
             Ok(sender) => sender,
             Err(refusal) => return refusal.into_response(),
         };
+        let Ok(room) = self.room(kind, request.headers()).await else {
+            let busy = "too many chunks are being received";
+            return (StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
+        };
         let body = tokio::time::timeout(BODY_MAX, to_bytes(request.into_body(), kind.limit()));
         let body = match body.await {
-            Ok(Ok(body)) => body,
+            Ok(Ok(body)) => Bytes::from_owner(Held { body, _room: room }),
             Ok(Err(_)) => {
                 return (StatusCode::PAYLOAD_TOO_LARGE, "cut off or too long").into_response();
             }
@@ -172,6 +201,28 @@ impl Connected {
         match Arc::clone(&self.node.handler).handle(sender, kind, body).await {
             Ok(answer) => Response::new(Body::from(answer)),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        }
+    }
+
+    /// The room for a message with a chunk, or for the answer that has one.
+    async fn room(
+        &self,
+        kind: Kind,
+        headers: &HeaderMap,
+    ) -> std::result::Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        match kind {
+            Kind::ChunkSend => {
+                let len =
+                    headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+                let mib = len.unwrap_or(kind.limit()).div_ceil(1 << 20).clamp(1, RECEIVED_MAX);
+                let received = Arc::clone(&self.node.received);
+                received.try_acquire_many_owned(mib as u32).map(Some)
+            }
+            Kind::ChunkRead | Kind::ChunkFetch => {
+                let room = Arc::clone(&self.node.reads).acquire_owned().await;
+                room.map(Some).map_err(|_| TryAcquireError::Closed)
+            }
+            _ => Ok(None),
         }
     }
 

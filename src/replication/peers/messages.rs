@@ -86,10 +86,10 @@ impl Kind {
         }
     }
 
-    /// Whether it orders changes: such messages are small, everybody waits for them, and they must not
-    /// wait behind chunks.
+    /// Whether it orders changes, or keeps its node's session: such messages are small, everybody waits
+    /// for them, and they must not wait behind chunks.
     pub fn is_order(self) -> bool {
-        matches!(self, Self::Append | Self::Vote | Self::Propose | Self::ReadIndex)
+        matches!(self, Self::Append | Self::Vote | Self::Propose | Self::ReadIndex | Self::Alive)
     }
 
     /// Bytes that a message of this kind, or its answer, has at most.

@@ -10,6 +10,8 @@ mod plug;
 mod transport;
 
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod tests;
 
 pub use call::call;
