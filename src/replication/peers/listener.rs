@@ -38,6 +38,8 @@ const WINDOW: u32 = 32 << 20;
 /// that joins asks one thing.
 const STRANGERS_MAX: usize = 32;
 const STRANGER_STAYS: Duration = Duration::from_secs(30);
+/// Connections that are in their handshake; more of them wait to be accepted.
+const HANDSHAKES_MAX: usize = 128;
 /// Chunks that are being received, from all peers, in MiB. Beyond it they are refused, and sent again: a
 /// body that waited to be read would hold up what else is on its connection. One whose sender has gone
 /// counts until the disk is done with it.
@@ -103,13 +105,18 @@ struct Answering {
 async fn accept(socket: TcpListener, node: Answering) {
     // Connections end with the listener, not some time later.
     let mut connections = tokio::task::JoinSet::new();
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let next = async || {
+        let room = Arc::clone(&handshakes).acquire_owned().await;
+        Ok::<_, std::io::Error>((socket.accept().await?, room))
+    };
     loop {
         tokio::select! {
-            accepted = socket.accept() => match accepted {
-                Ok((stream, from)) => {
+            accepted = next() => match accepted {
+                Ok(((stream, from), room)) => {
                     let node = node.clone();
                     connections.spawn(async move {
-                        if let Err(what) = serve(stream, node).await {
+                        if let Err(what) = serve(stream, node, room.ok()).await {
                             log::debug!("a connection from {from} ended: {what}");
                         }
                     });
@@ -128,10 +135,12 @@ async fn accept(socket: TcpListener, node: Answering) {
 async fn serve(
     stream: TcpStream,
     node: Answering,
+    handshaking: Option<OwnedSemaphorePermit>,
 ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let acceptor = TlsAcceptor::from(Arc::clone(&node.identity.server));
     let stream = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await??;
+    drop(handshaking);
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificate = certificates.first().map(|first| first.clone().into_owned());
     let stranger = match certificate {
