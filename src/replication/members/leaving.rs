@@ -53,7 +53,7 @@ impl Replica {
         }
         let record = self.known(node)?;
         if lost {
-            self.require_silent(node, &record).await?;
+            self.require_silent(node).await?;
         } else {
             self.require_drained(node, &record)?;
         }
@@ -64,9 +64,12 @@ impl Replica {
 
     /// Nobody hears the node: not this one now, and not the leader, which has listened for long enough
     /// to know.
-    async fn require_silent(&self, node: NodeId, record: &NodeRecord) -> Result<()> {
+    async fn require_silent(&self, node: NodeId) -> Result<()> {
         let answers = || Error::Store(format!("node {node} answers: drain it instead"));
-        self.cluster.transport.learn(node, &record.address);
+        // Where it is found now: its record says where it was when it enlisted.
+        if let Some(address) = self.cluster.address_of(node) {
+            self.cluster.transport.learn(node, &address);
+        }
         let asked: Result<Result<ClusterStatus, Denied>> =
             peers::call(&*self.cluster.transport, node, Kind::Census, &(), WITHIN).await;
         if asked.is_ok() {

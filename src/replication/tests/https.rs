@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::error::Error;
+use crate::meta::NodeRecord;
 use crate::replication::peers::{
     self, About, Credentials, Denied, Kind, PROTOCOL, PeerSettings, Peers, Transport,
 };
@@ -193,4 +194,33 @@ async fn a_removed_node_is_refused_by_the_others() {
             }
         }
     }
+}
+
+/// The table of nodes says where a node was when it enlisted. Asked whether it is lost, the others
+/// learned that address anew, and did not reach it any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_moved_is_not_forgotten_when_it_is_called_lost() {
+    let first = Member::found(PROTOCOL).await;
+    let second = Member::join(&first, 2, PROTOCOL).await;
+    let third = Member::join(&first, 3, PROTOCOL).await;
+    wait_for("three voters", || voters(&first.replica) == 3).await;
+    let record = NodeRecord::enlisting(third.replica.address(), "");
+    let enlist = Mutation::SetNode { node: 3, record };
+    third.replica.propose(enlist, Wait::Durable, 0).await.unwrap();
+    let Member { disk, replica, options } = third;
+    let before = replica.address().to_owned();
+    replica.stop().await.unwrap();
+    drop(replica);
+    let options = Options { peers: speaking(PROTOCOL, ANYWHERE).peers, ..options };
+    let third = open(&options, &disk).await.unwrap();
+    assert_ne!(third.address(), before);
+    let found = (3, third.address().to_owned());
+    wait_for("new address", || second.replica.cluster.members().contains(&found)).await;
+    second.replica.barrier().await.unwrap();
+    let refused = second.replica.remove_node(3, true).await.unwrap_err();
+    assert!(refused.to_string().contains("answers"), "{refused}");
+    let way = &*second.replica.cluster.transport;
+    let told: Result<Result<About, Denied>> =
+        peers::call(way, 3, Kind::About, &(), Duration::from_secs(5)).await;
+    assert_eq!(told.unwrap(), Ok(About::this()));
 }
