@@ -9,7 +9,7 @@ use super::fsck::DamagedChunk;
 use super::scrub::Scrubber;
 use super::store::Store;
 use crate::error::Result;
-use crate::meta::{NodeRecord, NodeState, View};
+use crate::meta::{NodeRecord, NodeState, Table};
 use crate::replication::{self, ClusterStatus, CopyCounts, NodeVersion, Wanting};
 use crate::types::{ChunkId, NodeId};
 
@@ -39,9 +39,9 @@ impl Place {
     ///
     /// # Errors
     /// What the table says.
-    pub fn all(view: &View<'_>) -> Result<Vec<Self>> {
-        let wanting = replication::wanting_by_node(view)?;
-        let nodes = view.nodes()?.into_iter();
+    pub fn all(table: &Table) -> Result<Vec<Self>> {
+        let wanting = replication::wanting_by_node(table)?;
+        let nodes = table.view().nodes()?.into_iter();
         let places = nodes.filter(|(_, record)| record.state != NodeState::Gone);
         let place = |(node, record): (NodeId, NodeRecord)| Self {
             node,
@@ -114,7 +114,7 @@ impl Status {
             access_keys: store.vfs.key_count()? as u64,
             damaged: damaged(store, store.chunks.damaged())?,
             scrubbed_at: None,
-            wanting: Wanting::of(&store.replica.table().view(), store.replica.node())?,
+            wanting: Wanting::of(store.replica.table(), store.replica.node())?,
             copies: store.copies.counts(),
             replication: store.replica.status(),
         })

@@ -248,7 +248,7 @@ mod tests {
         for (named, zone) in starts {
             let peers_zone = named.map(str::to_owned);
             with_store(&Config { peers_zone, ..config.clone() }, async |store| {
-                let places = Place::all(&store.replica.table().view()).unwrap();
+                let places = Place::all(store.replica.table()).unwrap();
                 let expected = Place { node: store.replica.node(), zone: zone.into(), wanting: 0 };
                 assert_eq!(places, [expected], "{named:?}");
             });

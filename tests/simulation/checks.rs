@@ -143,9 +143,9 @@ pub fn at_rest<'a>(nodes: impl Iterator<Item = (usize, &'a Node)>) -> Result<(),
     let mut tables = Vec::new();
     for (place, node) in nodes {
         let parts = node.parts().ok_or_else(|| format!("node {} is down", node.id))?;
-        let view = parts.replica.table().view();
         let failed = |error: Error| format!("node {}: {error}", node.id);
-        let wanting = Wanting::of(&view, node.id).map_err(failed)?;
+        let wanting = Wanting::of(parts.replica.table(), node.id).map_err(failed)?;
+        let view = parts.replica.table().view();
         if wanting != Wanting::default() {
             return Err(format!("node {}: {wanting:?}", node.id));
         }

@@ -122,7 +122,7 @@ impl Cluster {
     }
 
     pub fn wanting(&self) -> Wanting {
-        Wanting::of(&self.replica.table().view(), self.nodes[0].id).unwrap()
+        Wanting::of(self.replica.table(), self.nodes[0].id).unwrap()
     }
 
     /// A file of so many chunks, written by a node.

@@ -127,8 +127,9 @@ async fn delete_bucket(
 async fn cluster(State(Serving { store, .. }): State<Serving>) -> Answer<ClusterView> {
     let replica = &store.replica;
     let (status, versions) = tokio::join!(replica.cluster_status(), replica.versions());
-    let view = store.replica.table().view();
-    let (places, is_surveying) = (Place::all(&view)?, view.placement()?.survey != Survey::Done);
+    let table = replica.table();
+    let places = Place::all(table)?;
+    let is_surveying = table.view().placement()?.survey != Survey::Done;
     Ok(Json(ClusterView { status, versions, places, is_surveying }))
 }
 

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::meta::{Errand, KvRead, Survey, View, codec, keys};
+use crate::meta::{Errand, KvRead, Survey, Table, codec, keys};
 use crate::types::NodeId;
 
 /// Errands counted at most.
 const COUNTED_MAX: usize = 1_000_000;
+/// Errands counted in one view of the table, which keeps changes out.
+const PAGE: usize = 1024;
 
 /// Copies that are still to be made or given up, at most a million counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,10 +29,10 @@ pub struct Wanting {
 impl Wanting {
     /// # Errors
     /// What the table says.
-    pub fn of(view: &View<'_>, node: NodeId) -> Result<Self> {
-        let is_surveying = view.placement()?.survey != Survey::Done;
+    pub fn of(table: &Table, node: NodeId) -> Result<Self> {
+        let is_surveying = table.view().placement()?.survey != Survey::Done;
         let mut wanting = Self { is_surveying, ..Self::default() };
-        each_errand(view, |whose, errand| match errand {
+        each_errand(table, |whose, errand| match errand {
             Errand::Make => {
                 wanting.anywhere += 1;
                 wanting.here += u64::from(whose == node);
@@ -45,9 +47,9 @@ impl Wanting {
 ///
 /// # Errors
 /// What the table says.
-pub fn wanting_by_node(view: &View<'_>) -> Result<BTreeMap<NodeId, u64>> {
+pub fn wanting_by_node(table: &Table) -> Result<BTreeMap<NodeId, u64>> {
     let mut wanting = BTreeMap::new();
-    each_errand(view, |node, errand| {
+    each_errand(table, |node, errand| {
         if errand == Errand::Make {
             *wanting.entry(node).or_default() += 1;
         }
@@ -55,14 +57,24 @@ pub fn wanting_by_node(view: &View<'_>) -> Result<BTreeMap<NodeId, u64>> {
     Ok(wanting)
 }
 
-fn each_errand(view: &View<'_>, mut see: impl FnMut(NodeId, Errand)) -> Result<()> {
-    let (from, to) = keys::family(keys::ERRAND);
-    let mut counted = 0;
-    view.scan(&from, &to, &mut |key, value| {
-        if let Some(node) = keys::head_number(key) {
-            see(node, codec::decode(value)?);
+fn each_errand(table: &Table, mut see: impl FnMut(NodeId, Errand)) -> Result<()> {
+    let (mut from, to) = keys::family(keys::ERRAND);
+    for _ in 0..COUNTED_MAX / PAGE {
+        let (mut counted, mut last) = (0, Vec::new());
+        table.view().scan(&from, &to, &mut |key, value| {
+            if let Some(node) = keys::head_number(key) {
+                see(node, codec::decode(value)?);
+            }
+            counted += 1;
+            if counted == PAGE {
+                last = key.to_vec();
+            }
+            Ok(counted < PAGE)
+        })?;
+        if counted < PAGE {
+            break;
         }
-        counted += 1;
-        Ok(counted < COUNTED_MAX)
-    })
+        from = keys::after(&last);
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::census::QUIET;
 use super::{Cluster, ClusterStatus};
 use crate::error::{Error, Result};
-use crate::meta::{Mutation, NodeRecord, NodeState, Survey, View};
+use crate::meta::{Mutation, NodeRecord, NodeState, Survey, Table};
 use crate::replication::Replica;
 use crate::replication::peers::{self, Denied, Kind};
 use crate::replication::proposer::Wait;
@@ -123,7 +123,7 @@ impl Replica {
                  come back, remove it with --lost"
             )));
         }
-        match copies_needed(&self.machine.table.view(), node)? {
+        match copies_needed(&self.machine.table, node)? {
             0 => Ok(()),
             needed => Err(Error::Store(format!(
                 "{needed} chunks of node {node} are not copied to all other places yet: ask again \
@@ -176,12 +176,13 @@ impl Cluster {
     }
 }
 
-/// How many chunks that a node has are not at all their places.
-fn copies_needed(view: &View<'_>, node: NodeId) -> Result<usize> {
-    let surveyed = view.placement()?.survey == Survey::Done;
+/// How many chunks that a node has are not at all their places. Nothing is applied while a view is
+/// held: each page has its own.
+fn copies_needed(table: &Table, node: NodeId) -> Result<usize> {
+    let surveyed = table.view().placement()?.survey == Survey::Done;
     let (mut needed, mut after) = (0, None);
     loop {
-        let chunks = view.chunks(after, CHUNKS_AT_ONCE)?;
+        let chunks = table.view().chunks(after, CHUNKS_AT_ONCE)?;
         let here = chunks.iter().filter(|(_, chunk)| {
             let is_there = chunk.references > 0 && chunk.stored_on.contains(&node);
             is_there && (!surveyed || !chunk.missing_on.is_empty())
