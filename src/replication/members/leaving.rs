@@ -140,9 +140,8 @@ impl Replica {
 
 impl Cluster {
     /// Whether a node was removed, as far as this one knows.
-    pub fn is_gone(&self, node: NodeId) -> Result<bool> {
-        let placement = self.machine.table.view().placement()?;
-        Ok(placement.gone.binary_search(&node).is_ok())
+    pub fn is_gone(&self, node: NodeId) -> bool {
+        self.machine.is_gone(node)
     }
 
     /// Asks the other members whether this node was removed: one that was hears nothing from the log

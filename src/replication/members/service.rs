@@ -64,7 +64,7 @@ impl Handler for Service {
 impl Service {
     async fn answer_node(&self, from: NodeId, kind: Kind, body: Bytes) -> Result<Bytes> {
         // One that was removed may have missed it, and must neither write nor make elections.
-        if kind != Kind::Append && self.cluster.is_gone(from)? {
+        if kind != Kind::Append && self.cluster.is_gone(from) {
             return match kind {
                 // Their answers have forms of their own.
                 Kind::ChunkSend | Kind::ChunkRead | Kind::ChunkFetch | Kind::ChunkWhich => {

@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::meta::{Applied, Change, Outcome, Request, Table, codec};
+use crate::meta::{Applied, Change, Mutation, Outcome, Request, Table, codec};
 use crate::replication::log::Log;
 use crate::replication::snapshot::{Found, Head, Reader, Records, Snapshots};
 use crate::replication::types::{Answers, AppliedState, Entry, LogId, StoredMembership};
-use crate::types::RequestId;
 use crate::types::limits::ENTRY_MUTATIONS_MAX;
+use crate::types::{NodeId, RequestId};
 
 /// Called by the applier with what a request changed, once it can be read, and the origin of the
 /// proposal: 0 when it was not made here. Must not block.
@@ -29,6 +29,8 @@ pub struct Machine {
     /// Where the proposals under way come from, if from anywhere.
     origins: Mutex<HashMap<RequestId, u32>>,
     state: Mutex<AppliedState>,
+    /// Nodes that were removed, rising; asked for with each message, also while the table is loaded.
+    gone: Mutex<Vec<NodeId>>,
     /// One more than the index of the last entry that is in the table.
     applied: watch::Sender<u64>,
     /// The highest that `applied` ever was: a load begins with an empty table.
@@ -51,6 +53,7 @@ impl Machine {
             Some(bytes) => codec::decode(&bytes)?,
             None => AppliedState::default(),
         };
+        let gone = table.view().placement()?.gone;
         Ok(Self {
             table,
             snapshots,
@@ -59,6 +62,7 @@ impl Machine {
             applied: watch::Sender::new(state.last.next_index()),
             reached: AtomicU64::new(state.last.next_index()),
             state: Mutex::new(state),
+            gone: Mutex::new(gone),
             newest: Mutex::default(),
             announced: AtomicBool::default(),
             sessions: watch::Sender::new(0),
@@ -77,6 +81,17 @@ impl Machine {
 
     pub fn last(&self) -> Option<LogId> {
         self.state.lock().last
+    }
+
+    /// Whether a node was removed, as far as the table was applied.
+    pub fn is_gone(&self, node: NodeId) -> bool {
+        self.gone.lock().binary_search(&node).is_ok()
+    }
+
+    fn note_gone(&self) -> Result<()> {
+        let gone = self.table.view().placement()?.gone;
+        *self.gone.lock() = gone;
+        Ok(())
     }
 
     pub fn failure(&self) -> Option<Error> {
@@ -202,6 +217,7 @@ impl Machine {
         let head = snapshot.head.clone();
         self.set_state(AppliedState::default());
         self.table.load(&mut Records::new(snapshot, seen))?;
+        self.note_gone()?;
         self.set_state(head.applied);
         self.ring_sessions();
         Ok(())
@@ -239,6 +255,9 @@ impl Machine {
                 self.table.apply(&all, bytes)?
             }
         };
+        if group.iter().flat_map(requests).any(|request| sets_node(&request.mutation)) {
+            self.note_gone()?;
+        }
         self.tell(group, &applied);
         self.set_state(state);
         let mut outcomes = applied.into_iter().map(|applied| applied.outcome);
@@ -257,6 +276,10 @@ impl Machine {
             }
         }
     }
+}
+
+fn sets_node(mutation: &Mutation) -> bool {
+    matches!(mutation, Mutation::SetNode { .. })
 }
 
 fn requests(entry: &Entry) -> &[Request] {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::cluster::{Cluster, PATIENCE};
 use super::*;
 use crate::error::Error;
-use crate::meta::NodeState;
+use crate::meta::{NodeRecord, NodeState};
 use crate::replication::MemberStatus;
 use crate::replication::peers::Credentials;
 use crate::replication::store::NodeFile;
@@ -183,4 +183,40 @@ async fn a_store_that_has_joined_has_the_secrets_of_its_cluster() {
         }
     }
     assert!(interrupted > 20, "{interrupted}");
+}
+
+/// Whether its sender was removed is asked of each message. While a snapshot was loaded the answer had
+/// to wait for the table, and with it all threads that messages come in on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_was_removed_is_known_while_a_snapshot_is_loaded() {
+    let cluster = Cluster::of(3).await;
+    cluster.enlist(3).await;
+    let replica = Arc::clone(cluster.nodes[0].replica());
+    let record = NodeRecord { state: NodeState::Gone, ..NodeRecord::enlisting("wire:9", "") };
+    replica.propose(Mutation::SetNode { node: 9, record }, Wait::Applied, 0).await.unwrap();
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    let table = Arc::clone(replica.table());
+    let loading = std::thread::spawn(move || {
+        let mut records = std::iter::from_fn(|| {
+            begun.send(()).unwrap();
+            // Nobody sends anything: the other end is dropped.
+            let _ = ends.recv();
+            None
+        });
+        table.load(&mut records).unwrap();
+    });
+    begins.recv().unwrap();
+    let asking = Arc::clone(&replica);
+    let asked = std::thread::spawn(move || [9, 1].map(|node| asking.cluster.is_gone(node)));
+    let limit = async {
+        while !asked.is_finished() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), limit).await;
+    drop(end);
+    loading.join().unwrap();
+    in_time.expect("the answer waited for the snapshot");
+    assert_eq!(asked.join().unwrap(), [true, false]);
 }
