@@ -17,7 +17,7 @@ use super::peers::{Credentials, Plugged};
 use super::proposer::{Proposer, Wait};
 use super::raft::{Alone, Listener, LogStore, Machine, Network, RaftHost, StateMachine};
 use super::session;
-use super::snapshotter::{Schedule, Snapshotter};
+use super::snapshotter::{self, Schedule, Snapshotter};
 use super::start::{Opened, Starter, is_alone};
 use super::store::{CleanStop, NodeFile, StoreDir};
 use crate::env::{Clock, DirLock, Disk};
@@ -342,9 +342,11 @@ struct Schedules {
 impl Schedules {
     fn of(options: &Options, log: &Log, machine: &Machine) -> Result<Self> {
         let pending = log.bytes_after(machine.snapshot_index()?);
+        let (every, flush_every) = (options.snapshot_log_bytes, options.flush_log_bytes);
+        let first = snapshotter::spacing(every, machine)?.saturating_sub(pending);
         Ok(Self {
-            snapshots: Schedule::new(options.snapshot_log_bytes, pending),
-            flushes: Schedule::new(options.flush_log_bytes, 0),
+            snapshots: Schedule::new(every, first),
+            flushes: Schedule::new(flush_every, flush_every),
         })
     }
 

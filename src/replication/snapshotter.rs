@@ -18,6 +18,16 @@ use crate::error::{Error, Result};
 /// How long openraft may take to hear of a snapshot.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
+/// A snapshot is worth making when the log since the last one is no small part of it: a large table would be written
+/// again and again otherwise.
+const SNAPSHOT_PARTS: u64 = 4;
+
+/// Bytes of log between two snapshots, `every` at least.
+pub fn spacing(every: u64, machine: &Machine) -> Result<u64> {
+    let newest = machine.newest_snapshot()?;
+    Ok(newest.map_or(every, |(_, found)| every.max(found.bytes / SNAPSHOT_PARTS)))
+}
+
 /// When something that depends on the log's growth is due, seen from where the log is written.
 pub struct Schedule {
     /// Bytes of log between two times.
@@ -31,11 +41,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// `pending`: bytes of log since the last time, at a start.
-    pub fn new(every: u64, pending: u64) -> Arc<Self> {
+    /// `first`: bytes of log until the first time.
+    pub fn new(every: u64, first: u64) -> Arc<Self> {
         Arc::new(Self {
             every,
-            next_at: AtomicU64::new(every.saturating_sub(pending)),
+            next_at: AtomicU64::new(first),
             is_due: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             waker: OnceLock::new(),
@@ -144,8 +154,8 @@ impl Maker {
                 Ok(head) => maker.tell(&head).await,
                 Err(error) => Err(error),
             };
-            let next_in = match told {
-                Ok(()) => maker.schedule.every,
+            let next_in = match told.and_then(|()| spacing(maker.schedule.every, &maker.machine)) {
+                Ok(spacing) => spacing,
                 Err(Error::ShuttingDown) => return,
                 Err(error) => {
                     log::error!("no snapshot of the metadata could be made: {error}");

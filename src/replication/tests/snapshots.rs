@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::cluster::Cluster;
 use super::*;
 use crate::meta::SetAttr;
+use crate::replication::snapshotter::spacing;
 
 /// Snapshots after little log.
 fn frequent(engine: Options) -> Options {
@@ -49,6 +50,22 @@ async fn wait_until_cut(replica: &Replica, parent: Ino) {
         churn(replica, parent, number, number + 10, Wait::Applied).await.unwrap();
         number += 10;
     }
+}
+
+/// A snapshot of gigabytes was written with each 256 MiB of log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_larger_the_table_the_more_log_between_snapshots() {
+    let (_disk, replica) = simulated(&memory()).await;
+    let machine = &replica.machine;
+    assert_eq!(spacing(7, machine).unwrap(), 7, "there is none");
+    let parent = make_bucket(&replica, "bucket", Wait::Applied).await;
+    churn(&replica, parent, 0, 100, Wait::Applied).await.unwrap();
+    machine.take_snapshot(&replica.log, &|| true).unwrap();
+    let bytes = machine.newest_snapshot().unwrap().unwrap().1.bytes;
+    assert!(bytes > 10_000);
+    assert_eq!(spacing(7, machine).unwrap(), bytes / 4);
+    assert_eq!(spacing(bytes, machine).unwrap(), bytes);
+    replica.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
