@@ -36,8 +36,10 @@ impl RaftHost {
         // Openraft would draw it once, too, but not from our clock.
         let patience = ELECTION.as_millis() as u64;
         let patience = patience + clock.random() % patience;
+        let silence = network.silence.clone();
         let raft = thread.handle().spawn(new_raft(node, log, machine, network, patience)).await;
         let raft = raft.map_err(|_| Error::ShuttingDown)??;
+        thread.handle().spawn(silence.keep_when_due(raft.clone()));
         Ok(Self { raft, thread })
     }
 

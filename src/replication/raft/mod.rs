@@ -4,6 +4,7 @@ mod host;
 mod log_store;
 mod machine;
 mod network;
+mod silence;
 mod state_machine;
 mod voters;
 

@@ -17,6 +17,7 @@ use openraft::{BasicNode, OptionalSend, Snapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::silence::Silence;
 use crate::env::{Access, AlignedBuf, Disk, DiskFile, blocking};
 use crate::error::{Error, Result};
 use crate::replication::log::Log;
@@ -41,12 +42,13 @@ pub struct Network {
     pub transport: Arc<dyn Transport>,
     pub disk: Arc<dyn Disk>,
     pub log: Arc<Log>,
+    pub silence: Silence,
 }
 
 impl Network {
     pub fn new(transport: &Arc<dyn Transport>, disk: &Arc<dyn Disk>, log: &Arc<Log>) -> Self {
         let (transport, disk) = (Arc::clone(transport), Arc::clone(disk));
-        Self { transport, disk, log: Arc::clone(log) }
+        Self { transport, disk, log: Arc::clone(log), silence: Silence::default() }
     }
 }
 
@@ -56,6 +58,7 @@ pub struct Link {
     transport: Arc<dyn Transport>,
     disk: Arc<dyn Disk>,
     log: Arc<Log>,
+    silence: Silence,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -68,6 +71,7 @@ impl RaftNetworkFactory<Types> for Network {
             transport: Arc::clone(&self.transport),
             disk: Arc::clone(&self.disk),
             log: Arc::clone(&self.log),
+            silence: self.silence.clone(),
         }
     }
 }
@@ -126,6 +130,10 @@ impl RaftNetwork<Types> for Link {
     ) -> std::result::Result<AppendEntriesResponse<NodeId>, RpcError> {
         if let Some(failed) = self.log.failure() {
             return Err(Failed::Silent(failed).rpc());
+        }
+        if self.silence.is_kept() {
+            let unheard = Error::Unreachable("no quorum answers this leader".into());
+            return Err(Failed::Silent(unheard).rpc());
         }
         let asked_about = self.log.written();
         let asked = self.ask(Kind::Append, &rpc, option.hard_ttl());

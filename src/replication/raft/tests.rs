@@ -77,8 +77,9 @@ fn blank(index: u64) -> Entry {
 }
 
 async fn ask_content(log: &Arc<Log>, disk: &SimDisk) -> Result<(), String> {
-    let (transport, disk) = (Arc::new(Content), Arc::new(disk.clone()));
-    let mut network = Network { transport, disk, log: Arc::clone(log) };
+    let (transport, disk): (Arc<dyn Transport>, Arc<dyn Disk>) =
+        (Arc::new(Content), Arc::new(disk.clone()));
+    let mut network = Network::new(&transport, &disk, log);
     let mut link = network.new_client(2, &BasicNode::new("")).await;
     let request = AppendEntriesRequest {
         vote: openraft::Vote::new_committed(1, 1),

@@ -53,6 +53,25 @@ async fn a_leader_that_was_cut_off_ends_no_session() {
     }
 }
 
+/// A leader whose messages arrive and that hears no answer was followed for as long as it lived: nothing was
+/// acknowledged any more, to anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_that_hears_nobody_is_replaced() {
+    let (_, cluster) = cluster().await;
+    let (ids, leader) = (cluster.ids(), cluster.leader(&[0, 1, 2]).await);
+    let others: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
+    cluster.wires.deafen(ids[leader], &ids);
+    let next = cluster.leader(&others).await;
+    make_bucket(cluster.nodes[next].replica(), "without", Wait::Durable).await;
+    cluster.wires.heal();
+    let healed = cluster.nodes[leader].replica();
+    let heard = async {
+        while healed.barrier().await.is_err() {}
+        make_bucket(healed, "again", Wait::Durable).await;
+    };
+    tokio::time::timeout(PATIENCE, heard).await.unwrap();
+}
+
 /// All of them stand still, as on a machine that is moved: nobody was silent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_pause_of_all_ends_no_session() {

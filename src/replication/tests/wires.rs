@@ -70,6 +70,12 @@ impl Wires {
         }
     }
 
+    /// Nothing that `others` say arrives at `node` any more, and all that it says does.
+    pub fn deafen(&self, node: NodeId, others: &[NodeId]) {
+        let mut state = self.state.lock();
+        state.cut.extend(others.iter().filter(|other| **other != node).map(|other| (*other, node)));
+    }
+
     /// Only the link between these two is good again.
     pub fn reconnect(&self, one: NodeId, other: NodeId) {
         self.state.lock().cut.retain(|pair| *pair != (one, other) && *pair != (other, one));
