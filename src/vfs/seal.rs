@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Vfs;
 use super::budget::Budget;
@@ -18,7 +18,8 @@ use crate::replication::{Copies, Need};
 use crate::types::limits::INLINE_MAX;
 use crate::types::{ContentId, Ino};
 
-/// Chunks hashed and written at the same time: enough to keep a disk busy while others are hashed.
+/// Chunks hashed at the same time: enough to keep a disk busy with those that are written. How long others
+/// take to store theirs keeps nobody from a turn.
 const SEALS_AT_ONCE: usize = 12;
 
 /// Turns layers into chunk files, here and on other nodes.
@@ -53,10 +54,10 @@ impl Sealer {
         let (copies, budget) = (Arc::clone(&self.copies), Arc::clone(&self.budget));
         let slots = Arc::clone(&self.slots);
         tokio::spawn(async move {
-            let _slot = slots.acquire_owned().await;
+            let slot = slots.acquire_owned().await.ok();
             let extents = layer.extents().to_vec();
             let header = ChunkHeader { id, content, bucket, extents };
-            let written = write(&copies, header, memory, need).await;
+            let written = write(&copies, header, memory, need, slot).await;
             let failed = written.is_err();
             layer.finish(written);
             if failed {
@@ -72,8 +73,10 @@ async fn write(
     header: ChunkHeader,
     memory: Arc<AlignedBuf>,
     need: Need,
+    slot: Option<OwnedSemaphorePermit>,
 ) -> Result<Stored> {
     let sealed = blocking(move || SealedChunk::new(&header, memory)).await;
+    drop(slot);
     let chunk = sealed.unwrap_or(Err(Error::ShuttingDown))?;
     let sha256 = chunk.info().sha256;
     let on = copies.store(chunk, need, &[]).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bucketfs::error::Error;
 use bucketfs::types::{BucketName, Ino};
 use bucketfs::vfs::{OpenFlags, Vfs};
+use tokio::task::JoinSet;
 
 use super::cluster::{CHUNK, Cluster, PATIENCE, WHO};
 use super::copies::{data, put};
@@ -86,6 +87,26 @@ fn a_writer_hears_of_chunks_that_cannot_be_stored() {
         vfs.flush(file.handle).await.unwrap();
         assert!(vfs.read(file.handle, 0, CHUNK as u32).await.unwrap() == chunk);
         vfs.release(file.handle).await;
+    });
+}
+
+/// However many wait for a quorum at once, each is refused in time: they took turns of twelve before.
+#[test]
+fn nobody_queues_for_a_quorum_that_is_not_there() {
+    runtime().block_on(async {
+        let cluster = Arc::new(Cluster::new(3).await);
+        for number in [1, 2] {
+            cluster.set_down(number, true);
+        }
+        let mut puts = JoinSet::new();
+        for number in 0..40 {
+            let cluster = Arc::clone(&cluster);
+            let (name, bytes) = (format!("object-{number}"), vec![1; 20_000]);
+            puts.spawn(async move { put(&cluster, 0, &name, &bytes).await });
+        }
+        let all = tokio::time::timeout(PATIENCE * 5 / 2, puts.join_all()).await;
+        let refused = all.expect("they queued");
+        assert!(refused.iter().all(|put| matches!(put, Err(Error::NoQuorum(_)))), "{refused:?}");
     });
 }
 
