@@ -34,6 +34,7 @@ mod names;
 mod node;
 mod object_rename;
 mod objects;
+mod obstacles;
 mod open;
 mod read;
 mod runs;
