@@ -325,6 +325,11 @@ impl World {
         self.wait("all nodes serve", |world| {
             world.members().all(|(_, node)| node.parts().is_some())
         });
+        // The one that was removed may have led: an election may take longer than a read waits.
+        self.wait("a node that leads", |world| {
+            let leads = |parts: Parts| parts.replica.leads();
+            world.members().any(|(_, node)| node.parts().is_some_and(leads))
+        });
         let bucket = (*self.bucket.lock()).expect("the bucket");
         let begin = |node: &Node| {
             let (parts, ledger) = (node.parts()?, Arc::clone(&self.ledger));
