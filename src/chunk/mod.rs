@@ -25,7 +25,7 @@
 //! ```
 //!
 //! Files lie at `ROOT/SESSION/SHARD/COUNTER`, in hexadecimal, the shard being the counter / 4096;
-//! what was set aside as damaged at `ROOT/quarantine/ID`. A file without a valid footer is
+//! what takes a damaged one's place is written at `ROOT/renewing/ID`. A file without a valid footer is
 //! unfinished. Files that no record names (unfinished, or deleted shortly before a power cut that
 //! brought the name back) are garbage for whoever compares the store with the records.
 

@@ -11,7 +11,8 @@ use crate::types::{ChunkId, SessionId};
 
 /// Chunks in one directory.
 pub const SHARD: u64 = 4096;
-pub const QUARANTINE: &str = "quarantine";
+/// What is there at a start is left over.
+pub const RENEWING: &str = "renewing";
 
 pub fn session_dir(root: &Path, session: SessionId) -> PathBuf {
     root.join(format!("{:016x}", session.0))
@@ -26,13 +27,9 @@ pub fn chunk_path(root: &Path, id: ChunkId) -> PathBuf {
     shard_dir(root, id).join(format!("{:016x}", id.counter))
 }
 
-pub fn quarantine_path(root: &Path, id: ChunkId) -> PathBuf {
-    root.join(QUARANTINE).join(id.to_string())
-}
-
 /// Where the file that takes a bad one's place is written.
 pub fn renewed_path(root: &Path, id: ChunkId) -> PathBuf {
-    root.join(QUARANTINE).join(format!("{id}.new"))
+    root.join(RENEWING).join(id.to_string())
 }
 
 /// Makes names durable, many with one fsync.

@@ -61,6 +61,10 @@ impl ChunkStore {
         let failed = |error| Error::io(format!("opening {}", root.display()), error);
         disk.create_dir_all(root).map_err(failed)?;
         let direct = probe(&*disk, &root.join(PROBE)).map_err(failed)?;
+        match disk.remove_all(&root.join(names::RENEWING)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.sync_dir(parent).map_err(failed)?;
         }
@@ -295,10 +299,9 @@ impl ChunkStore {
         Ok(removed)
     }
 
-    /// Puts a whole chunk in the place of its bad file, unless that is good by now. The bad one is set
-    /// aside for people to look at, and not before the new one is on disk: until then nothing that can
-    /// still be read of it is lost. One that was set aside before is replaced. The name is durable
-    /// after [`Self::sync_names`].
+    /// Puts a whole chunk in the place of its bad file, unless that is good by now: in one step, when the
+    /// new one is on disk, so that whatever could be read of it can be read at any time. The name is
+    /// durable after [`Self::sync_names`].
     ///
     /// # Errors
     /// As [`Self::write`]; the bad file is where it was.
@@ -311,7 +314,9 @@ impl ChunkStore {
         }
         let failed = |error| chunk_io("renewing", id, error);
         let (path, new) = (chunk_path(&self.root, id), names::renewed_path(&self.root, id));
-        self.disk.create_dir_all(&self.root.join(names::QUARANTINE)).map_err(failed)?;
+        for dir in [&new, &path].into_iter().filter_map(|path| path.parent()) {
+            self.disk.create_dir_all(dir).map_err(failed)?;
+        }
         match self.disk.remove(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -319,30 +324,11 @@ impl ChunkStore {
         let file = self.disk.open(&new, Access::Create, self.direct).map_err(failed)?;
         self.write_durably(&new, &*file, &chunk.data, &chunk.footer)?;
         let unfinished = Unfinished { disk: &*self.disk, path: &new };
-        self.take_place(id, &path, &new)?;
+        self.disk.rename(&new, &path).map_err(failed)?;
         unfinished.finish();
-        self.names.add(id);
-        Ok(())
-    }
-
-    /// Two renames: in between, the bad file is aside and can be put back.
-    fn take_place(&self, id: ChunkId, path: &Path, new: &Path) -> Result<()> {
-        let aside = names::quarantine_path(&self.root, id);
-        let moved = match self.disk.rename(path, &aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                path.parent().map_or(Ok(()), |dir| self.disk.create_dir_all(dir))
-            }
-            result => result,
-        };
-        moved.map_err(|error| chunk_io("setting aside", id, error))?;
-        if let Err(error) = self.disk.rename(new, path) {
-            if let Err(lost) = self.disk.rename(&aside, path) {
-                log::error!("chunk {id} is in {} only: {lost}", aside.display());
-            }
-            return Err(chunk_io("renewing", id, error));
-        }
         self.cache.forget(id);
         self.damage.forget(id);
+        self.names.add(id);
         Ok(())
     }
 

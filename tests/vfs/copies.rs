@@ -172,7 +172,7 @@ fn unreadable_copies_are_mended_and_hold_up_nothing() {
         for id in [ids[0], ids[1]] {
             node.disk.unreadable(&path(id), 4096..4608).unwrap();
         }
-        let in_the_way = PathBuf::from(format!("/chunks/quarantine/{}", ids[0]));
+        let in_the_way = PathBuf::from(format!("/chunks/renewing/{}", ids[0]));
         node.disk.create_dir_all(&in_the_way).unwrap();
         assert!(cluster.read(0, "f").await.unwrap() == data(1));
         let listed: Vec<_> = node.chunks.damaged().into_iter().map(|(id, _)| id).collect();

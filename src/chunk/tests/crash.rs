@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::chunk::names::chunk_path;
 use crate::env::Seeded;
 
 const IDS: [(u64, usize); 5] =
@@ -69,6 +70,25 @@ fn a_power_cut_at_any_sync_point_loses_nothing_acknowledged() {
 #[test]
 fn after_a_killed_process_the_next_one_makes_its_files_durable() {
     crash_points(|disk, _| disk.kill());
+}
+
+/// The bad file was set aside first: after a cut there was none, nor what could still be read of it.
+#[test]
+fn a_cut_while_a_file_is_renewed_leaves_the_bad_one_or_the_good_one() {
+    for seed in 0..60 {
+        let disk = disk();
+        let store = open(&disk).unwrap();
+        write(&store, id(1, 1), 200_000).unwrap();
+        store.sync_names().unwrap();
+        disk.flip_bit(&chunk_path(Path::new(ROOT), id(1, 1)), 0).unwrap();
+        disk.stop_after_syncs(seed % 3);
+        let renewed = store.renew(&sealed(id(1, 1), 200_000));
+        assert_eq!(renewed.is_ok(), seed % 3 > 0);
+        let store = open(&disk.crash(seed)).unwrap();
+        assert!(read(&store, id(1, 1), 65_536, 134_464).is_ok(), "seed {seed}");
+        store.renew(&sealed(id(1, 1), 200_000)).unwrap();
+        check(&store, id(1, 1), 200_000).unwrap();
+    }
 }
 
 #[test]

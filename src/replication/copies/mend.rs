@@ -99,7 +99,7 @@ async fn look(copies: &Arc<Copies>, id: ChunkId, record: &ChunkRecord) -> Result
     let chunk = whole(copies, id, record).await?;
     let chunks = Arc::clone(&copies.chunks);
     on_disk(move || chunks.renew(&chunk)).await?;
-    log::error!("{what}: it was set aside, and made again with what other nodes have");
+    log::error!("{what}: it was made again with what all nodes have");
     Ok(Seen::Mended)
 }
 
