@@ -1,7 +1,7 @@
 //! The program from outside, without mounts: what each verb answers, refuses and leaves behind.
 
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -126,22 +126,32 @@ fn a_store_in_an_open_directory_is_private() {
         init.args(["-c", &words, program]).env("BUCKETFS_DATA_DIR", place.data());
         assert!(init.status().unwrap().success());
         let node = Serving::start(&mut place.command(&["serve"]));
-        let mut open = Vec::new();
-        let mut directories = vec![place.data()];
-        while let Some(directory) = directories.pop() {
-            for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
-                let facts = entry.metadata().unwrap();
-                if facts.permissions().mode() & 0o077 != 0 {
-                    open.push(entry.path());
-                }
-                if facts.is_dir() {
-                    directories.push(entry.path());
-                }
+        assert_eq!(open_to_others(place.data()), Vec::<PathBuf>::new());
+        node.stop();
+        assert_eq!(open_to_others(place.data()), Vec::<PathBuf>::new());
+    }
+}
+
+/// What below `root` others may read, write or enter. A running node renames and removes files meanwhile: what is gone
+/// before it is looked at is open to nobody.
+fn open_to_others(root: PathBuf) -> Vec<PathBuf> {
+    let mut open = Vec::new();
+    let mut directories = vec![root];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let facts = match entry.metadata() {
+                Err(gone) if gone.kind() == ErrorKind::NotFound => continue,
+                facts => facts.unwrap(),
+            };
+            if facts.permissions().mode() & 0o077 != 0 {
+                open.push(entry.path());
+            }
+            if facts.is_dir() {
+                directories.push(entry.path());
             }
         }
-        assert_eq!(open, Vec::<PathBuf>::new());
-        node.stop();
     }
+    open
 }
 
 #[test]
