@@ -401,8 +401,13 @@ impl ChunkStore {
         Ok(())
     }
 
+    /// The failed sync after which nothing is written any more.
+    pub fn failure(&self) -> Option<Error> {
+        self.failed.get().map(|what| Error::DiskFailed(what.clone()))
+    }
+
     fn check_health(&self) -> Result<()> {
-        self.failed.get().map_or(Ok(()), |what| Err(Error::DiskFailed(what.clone())))
+        self.failure().map_or(Ok(()), Err)
     }
 
     /// After a failed sync nobody knows what is on the disk: nothing is written any more.

@@ -232,6 +232,10 @@ impl Combiner {
     }
 
     async fn attempt(&self, batch: &Batch, reach: Reach) -> Result<Done, Attempt> {
+        if let Some(failure) = self.failure() {
+            // Whoever leads would take it, and this node would never see it applied.
+            return Err(Attempt::Never(failure));
+        }
         match self.cluster.leader() {
             Leader::ThisNode => self.write_here(batch).await,
             Leader::Other(_) if reach == Reach::Here => {
@@ -267,8 +271,11 @@ impl Combiner {
     }
 
     fn why_stopped(&self) -> Error {
-        let known = self.log.failure().or_else(|| self.cluster.machine.failure());
-        known.unwrap_or(Error::ShuttingDown)
+        self.failure().unwrap_or(Error::ShuttingDown)
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.log.failure().or_else(|| self.cluster.machine.failure())
     }
 }
 

@@ -116,19 +116,20 @@ impl Replica {
 
     /// What a member does for the others, besides answering them.
     pub(super) fn begin_duties(&self) {
-        if self.listening.is_none() {
-            return;
-        }
-        self.host.spawn(Arc::clone(&self.barrier).keep_looking());
         let living = Living {
             cluster: self.cluster.clone(),
             book: Arc::clone(&self.proposer.book),
             address: self.address.clone(),
             leases: Arc::clone(&self.leases),
             disk: Arc::clone(&self.dir.disk),
+            disk_health: self.disk_health(),
             data_dir: self.dir.root.clone(),
         };
         self.host.spawn(living.keep_alive());
+        if self.listening.is_none() {
+            return;
+        }
+        self.host.spawn(Arc::clone(&self.barrier).keep_looking());
         self.host.spawn(self.cluster.clone().keep_addresses());
         let council = Council {
             cluster: self.cluster.clone(),

@@ -5,6 +5,7 @@ mod birth;
 mod book;
 mod combiner;
 mod copies;
+mod disk_health;
 mod files;
 mod flusher;
 mod log;

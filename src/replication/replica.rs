@@ -294,15 +294,22 @@ impl Replica {
     /// On return the table has everything that was acknowledged anywhere before the call.
     ///
     /// # Errors
-    /// [`Error::NoQuorum`] and [`Error::Timeout`] when nobody can say what that is.
+    /// [`Error::NoQuorum`] and [`Error::Timeout`] when nobody can say what that is;
+    /// [`Error::DiskFailed`] when nothing is applied here any more.
     pub async fn barrier(&self) -> Result<()> {
         #[cfg(test)]
         if let Some(member) = &self.options.trial {
             return self.proposer.in_time(member.barrier(&self.proposer)).await;
         }
+        if let Some(failure) = self.machine.failure() {
+            return Err(failure);
+        }
         if self.alone.get() {
             // What is acknowledged is in the table: there is no other.
-            return self.machine.failure().map_or(Ok(()), Err);
+            return Ok(());
+        }
+        if let Some(failure) = self.log.failure() {
+            return Err(failure);
         }
         self.proposer.in_time(self.barrier.pass()).await
     }

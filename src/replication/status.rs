@@ -1,8 +1,11 @@
 //! What the operator is told about this node's log and table.
 
+use std::sync::Arc;
+
 use openraft::LogIdOptionExt;
 use serde::{Deserialize, Serialize};
 
+use super::disk_health::DiskHealth;
 use super::replica::Replica;
 use super::snapshot::Found;
 use crate::types::{NodeId, SessionId};
@@ -37,7 +40,7 @@ pub struct SnapshotStatus {
 impl Replica {
     pub fn status(&self) -> Status {
         let (written, synced) = (self.log.written(), self.log.synced());
-        let failure = self.log.failure().or_else(|| self.machine.failure());
+        let failure = self.disk_health().failure();
         Status {
             node: self.node.node,
             cluster: self.node.cluster.clone(),
@@ -50,6 +53,14 @@ impl Replica {
             snapshots: self.snapshots(),
             rebuilt: self.rebuilt.clone(),
             disk_failed: failure.map(|error| error.to_string()),
+        }
+    }
+
+    pub(super) fn disk_health(&self) -> DiskHealth {
+        DiskHealth {
+            log: Arc::clone(&self.log),
+            machine: Arc::clone(&self.machine),
+            chunks: Arc::clone(&self.chunk_server),
         }
     }
 

@@ -49,6 +49,11 @@ impl ChunkServer {
         Self { chunks, table }
     }
 
+    /// The failure after which no chunk is written any more.
+    pub fn failure(&self) -> Option<Error> {
+        self.chunks.failure()
+    }
+
     /// Takes the bytes of a chunk file ([`SealedChunk::file_parts`]; at most
     /// [`SealedChunk::FILE_MAX`], which the transport has to see to). On return file and name are
     /// on disk. Peers that send at the same time share the directory's fsync.

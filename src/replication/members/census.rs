@@ -1,11 +1,12 @@
 //! Who is a member, and how each of them is: what `bucketfs cluster status` shows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openraft::LogIdOptionExt;
 use serde::{Deserialize, Serialize};
 
-use super::leases::LEASE;
+use super::leases::{Heard, LEASE};
 use super::{Cluster, Leader, Leases};
 use crate::error::{Error, Result};
 use crate::meta::NodeState;
@@ -130,7 +131,7 @@ impl Cluster {
             }
         });
         let members: Vec<MemberStatus> = members.collect();
-        let (healthy, health) = health(&members, listening);
+        let (healthy, health) = health(&members, &heard, listening);
         ClusterStatus {
             health,
             healthy,
@@ -143,19 +144,25 @@ impl Cluster {
 }
 
 /// Whether all is well, and a sentence about it. `listening`: for how long this node has led.
-fn health(members: &[MemberStatus], listening: Option<Duration>) -> (bool, String) {
+fn health(
+    members: &[MemberStatus],
+    heard: &BTreeMap<NodeId, Heard>,
+    listening: Option<Duration>,
+) -> (bool, String) {
     let Some(listening) = listening else {
         let what = "No leader can be reached: nothing can be written, and nothing read that has \
                     to be up to date.";
         return (false, what.into());
     };
-    let quiet: Vec<String> = members
-        .iter()
-        .filter(|member| !member.is_heard())
-        .map(|member| format!("node {} at {}", member.node, member.address))
-        .collect();
+    let name = |member: &MemberStatus| format!("node {} at {}", member.node, member.address);
+    let quiet: Vec<String> = members.iter().filter(|member| !member.is_heard()).map(name).collect();
+    let failed = members.iter().filter(|member| member.is_heard()).filter_map(|member| {
+        let why = heard.get(&member.node)?.disk_failed.as_ref()?;
+        Some(format!("{}: {why}", name(member)))
+    });
+    let mut troubles: Vec<String> = failed.collect();
     let count = members.len();
-    if quiet.is_empty() {
+    if quiet.is_empty() && troubles.is_empty() {
         let sentence = match count {
             1 => "Healthy: the only node answers.".into(),
             count => format!("Healthy: all {count} nodes answer."),
@@ -163,16 +170,22 @@ fn health(members: &[MemberStatus], listening: Option<Duration>) -> (bool, Strin
         return (true, sentence);
     }
     // Who was not heard at all may have spoken to the leader before.
-    if listening <= QUIET && members.iter().all(|member| member.heard_ms.is_none_or(is_recent)) {
+    if !quiet.is_empty()
+        && listening <= QUIET
+        && members.iter().all(|member| member.heard_ms.is_none_or(is_recent))
+    {
         let heard = count - quiet.len();
         let sentence = format!("Healthy: a leader is new, and has heard {heard} of {count} nodes.");
         return (true, sentence);
     }
-    let what = format!(
-        "Degraded: no word from {} for more than {} s; its session ends after {} s.",
-        quiet.join(", "),
-        QUIET.as_secs(),
-        LEASE.as_secs()
-    );
-    (false, what)
+    if !quiet.is_empty() {
+        let (quiet, after, ends) = (quiet.join(", "), QUIET.as_secs(), LEASE.as_secs());
+        troubles.insert(
+            0,
+            format!(
+                "no word from {quiet} for more than {after} s; its session ends after {ends} s"
+            ),
+        );
+    }
+    (false, format!("Degraded: {}.", troubles.join("; ")))
 }

@@ -14,6 +14,7 @@ use super::{Cluster, Leader};
 use crate::env::{Clock, Disk};
 use crate::error::Result;
 use crate::replication::book::Book;
+use crate::replication::disk_health::DiskHealth;
 use crate::replication::peers::Kind;
 use crate::types::{NodeId, SessionId};
 
@@ -38,11 +39,21 @@ pub struct Alive {
     pub disk_free: u64,
 }
 
+/// A node lives and writes nothing any more: only a restart can help it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiskFailed {
+    pub session: SessionId,
+    /// One sentence.
+    pub why: String,
+}
+
 /// The last word of a node.
 #[derive(Clone, Debug)]
 pub struct Heard {
     pub alive: Alive,
     pub ago: Duration,
+    /// Why it writes nothing any more, if that is so.
+    pub disk_failed: Option<String>,
 }
 
 /// What this node, while it leads, knows about the sessions of others.
@@ -60,6 +71,7 @@ struct Ears {
     awake: Duration,
     sessions: HashMap<SessionId, Duration>,
     nodes: BTreeMap<NodeId, (Alive, Duration)>,
+    failed: BTreeMap<NodeId, DiskFailed>,
 }
 
 impl Ears {
@@ -94,15 +106,21 @@ impl Leases {
         ears.nodes.insert(node, (alive, now));
     }
 
+    /// A node has said that its disk failed. That holds for as long as it has this session.
+    pub fn note_failure(&self, node: NodeId, failed: DiskFailed) {
+        self.heard.lock().failed.insert(node, failed);
+    }
+
     /// The last word of each node.
     pub fn heard(&self) -> BTreeMap<NodeId, Heard> {
         let now = self.clock.elapsed();
         let ears = self.heard.lock();
-        let heard = |(alive, at): &(Alive, Duration)| Heard {
-            alive: alive.clone(),
-            ago: now.saturating_sub(*at),
+        let heard = |(node, (alive, at)): (&NodeId, &(Alive, Duration))| {
+            let failed = ears.failed.get(node).filter(|failed| failed.session == alive.session);
+            let disk_failed = failed.map(|failed| failed.why.clone());
+            (*node, Heard { alive: alive.clone(), ago: now.saturating_sub(*at), disk_failed })
         };
-        ears.nodes.iter().map(|(node, word)| (*node, heard(word))).collect()
+        ears.nodes.iter().map(heard).collect()
     }
 
     /// For how long the leader of `term` has listened.
@@ -134,6 +152,7 @@ pub struct Living {
     pub address: String,
     pub leases: Arc<Leases>,
     pub disk: Arc<dyn Disk>,
+    pub disk_health: DiskHealth,
     pub data_dir: PathBuf,
 }
 
@@ -141,19 +160,31 @@ impl Living {
     /// Tells it again and again; runs until it is dropped.
     pub async fn keep_alive(self) {
         loop {
-            let alive = self.alive();
             match self.cluster.leader() {
-                Leader::ThisNode => self.leases.note(self.cluster.node, alive),
-                Leader::Other(node) => {
-                    let told: Result<()> = self.cluster.ask(node, Kind::Alive, &alive, EVERY).await;
-                    if let Err(error) = told {
-                        log::debug!("the leader was not told that this node lives: {error}");
-                        self.look_whether_removed().await;
+                Leader::ThisNode => {
+                    self.leases.note(self.cluster.node, self.alive());
+                    if let Some(failed) = self.failed() {
+                        self.leases.note_failure(self.cluster.node, failed);
                     }
                 }
+                Leader::Other(node) => self.tell(node).await,
                 Leader::Nobody => self.look_whether_removed().await,
             }
             tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    async fn tell(&self, leader: NodeId) {
+        let told: Result<()> = self.cluster.ask(leader, Kind::Alive, &self.alive(), EVERY).await;
+        if let Err(error) = told {
+            log::debug!("the leader was not told that this node lives: {error}");
+            return self.look_whether_removed().await;
+        }
+        let Some(failed) = self.failed() else { return };
+        let told: Result<()> = self.cluster.ask(leader, Kind::DiskFailed, &failed, EVERY).await;
+        if let Err(error) = told {
+            // One of a version before does not know the word.
+            log::debug!("the leader was not told that the disk failed: {error}");
         }
     }
 
@@ -161,6 +192,11 @@ impl Living {
         if let Err(error) = self.cluster.require_membership().await {
             log::error!("{error}");
         }
+    }
+
+    fn failed(&self) -> Option<DiskFailed> {
+        let why = self.disk_health.failure()?.to_string();
+        Some(DiskFailed { session: self.book.session(), why })
     }
 
     fn alive(&self) -> Alive {

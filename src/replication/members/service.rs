@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::admission::{Admission, AskForAdmission};
 use super::joining::AskToJoin;
-use super::leases::{Alive, Leases};
+use super::leases::{Alive, DiskFailed, Leases};
 use super::leaving;
 use super::receiving::Receiving;
 use super::{Barrier, Cluster, ClusterStatus, Invitations, Leader};
@@ -90,6 +90,7 @@ impl Service {
             Kind::Propose => reply(&self.propose(parse(&body)?).await),
             Kind::ReadIndex => reply(&self.read_index().await),
             Kind::Alive => reply(&self.alive(from, &parse(&body)?).await),
+            Kind::DiskFailed => reply(&self.disk_failed(from, parse(&body)?)),
             Kind::Admit => reply(&self.admit(from, &parse(&body)?).await),
             Kind::Census => reply(&self.census()),
             Kind::About => reply(&Ok::<_, Denied>(About::this())),
@@ -210,6 +211,12 @@ impl Service {
             Some(_) => self.cluster.set_address(from, &alive.address).await.map_err(failed),
             None => Err(Denied::Refused("this node is no member of the cluster any more".into())),
         }
+    }
+
+    fn disk_failed(&self, from: NodeId, failed: DiskFailed) -> Result<(), Denied> {
+        self.must_lead()?;
+        self.leases.note_failure(from, failed);
+        Ok(())
     }
 
     async fn admit(&self, from: NodeId, asked: &AskForAdmission) -> Result<Admission, Denied> {

@@ -9,6 +9,7 @@
 //! | propose | `/propose` | requests → [`Proposed`] |
 //! | read index | `/read-index` | nothing → log index that a read has to wait for |
 //! | alive | `/alive` | session and address of a node that lives |
+//! | disk failed | `/disk-failed` | a node that lives says why it writes nothing any more |
 //! | admit | `/admit` | address of a node that has joined → nothing, when it is a member |
 //! | join | `/join` | secret of an invitation → [`Joined`] |
 //! | census | `/census` | nothing → how all members are |
@@ -24,12 +25,13 @@ use crate::replication::types::{SnapshotMeta, Vote};
 use crate::types::NodeId;
 use crate::types::limits::MESSAGE_MAX;
 
-/// The newest form of what is said between nodes that this one knows; 2 has `about`.
+/// The newest form of what is said between nodes that this one knows; 2 has `about`, 3 has
+/// `disk failed`.
 ///
 /// Each message says from which protocol its form is, and a node takes those up to its own: nodes of this
 /// version and of those before are one cluster. What gets another form becomes another kind, and is
 /// asked for the old way where the new one is refused.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -47,10 +49,11 @@ pub enum Kind {
     ChunkFetch,
     ChunkWhich,
     About,
+    DiskFailed,
 }
 
 impl Kind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Append,
         Self::Vote,
         Self::SnapshotPart,
@@ -65,6 +68,7 @@ impl Kind {
         Self::ChunkFetch,
         Self::ChunkWhich,
         Self::About,
+        Self::DiskFailed,
     ];
 
     pub fn path(self) -> &'static str {
@@ -83,6 +87,7 @@ impl Kind {
             Self::ChunkFetch => "/chunk/fetch",
             Self::ChunkWhich => "/chunk/which",
             Self::About => "/about",
+            Self::DiskFailed => "/disk-failed",
         }
     }
 
@@ -104,7 +109,8 @@ impl Kind {
             | Self::Admit
             | Self::Join
             | Self::Census
-            | Self::About => SMALL_MAX,
+            | Self::About
+            | Self::DiskFailed => SMALL_MAX,
         }
     }
 
@@ -112,6 +118,7 @@ impl Kind {
     pub fn since(self) -> u16 {
         match self {
             Self::About => 2,
+            Self::DiskFailed => 3,
             _ => 1,
         }
     }

@@ -1,9 +1,12 @@
 //! A disk that fails, and one that is full.
 
-use super::cluster::{Cluster, large_directory};
+use super::cluster::{Cluster, PATIENCE, large_directory};
 use super::*;
+use crate::chunk::{ChunkExtent, ChunkHeader, ChunkStore};
+use crate::env::AlignedBuf;
 use crate::error::{Class, Error};
 use crate::meta::Request;
+use crate::replication::copies::ChunkServer;
 use crate::replication::peers::{Denied, Kind, Proposed, call};
 
 /// > A failed sync is final: nothing is written after it
@@ -45,6 +48,64 @@ async fn a_failed_write_is_final() {
     let failed = replica.propose(bucket("lost"), Wait::Applied, 0).await.unwrap_err();
     assert!(matches!(failed, Error::DiskFailed(_)), "{failed}");
     assert!(matches!(replica.sync().await, Err(Error::DiskFailed(_))));
+}
+
+/// What fails below the chunks is as final as what fails below the log, and nobody was told.
+#[tokio::test]
+async fn a_failed_sync_of_a_chunk_is_a_failed_disk() {
+    let (disk, replica) = simulated(&memory()).await;
+    let own: Arc<dyn Disk> = Arc::new(disk.clone());
+    let chunks = Arc::new(ChunkStore::open(own, Path::new("/data/chunks"), 0).unwrap());
+    replica.serve_chunks(ChunkServer::new(Arc::clone(&chunks), Arc::clone(replica.table())));
+    replica.log.settle();
+    assert_eq!(replica.status().disk_failed, None);
+    disk.fail_sync(1);
+    let header = ChunkHeader {
+        id: replica.next_chunk(),
+        content: replica.next_content(),
+        bucket: Ino(2),
+        extents: vec![ChunkExtent { file_offset: 0, len: 9 }],
+    };
+    let failed = chunks.write(&header, &AlignedBuf::with_room(b"some text", 9)).unwrap_err();
+    assert!(matches!(failed, Error::DiskFailed(_)), "{failed}");
+    assert_eq!(replica.status().disk_failed, Some(failed.to_string()));
+}
+
+/// A member whose disk failed answers, and counted as healthy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_failed_disk_of_a_member_is_told_by_all() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (failing, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let until_told = async |cluster: &Cluster, healthy: bool| {
+        let told = async {
+            loop {
+                let status = cluster.nodes[other].replica().cluster_status().await;
+                if status.healthy == healthy {
+                    return status.health;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.unwrap()
+    };
+    until_told(&cluster, true).await;
+    cluster.nodes[failing].replica().log.settle();
+    cluster.nodes[failing].disk.fail_sync(1);
+    make_bucket(cluster.nodes[leader].replica(), "bucket", Wait::Durable).await;
+    let health = until_told(&cluster, false).await;
+    let id = cluster.nodes[failing].id;
+    assert!(health.contains(&format!("node {id} at")), "{health}");
+    assert!(health.contains("the disk failed a sync"), "{health}");
+    // What it asks the others for it would never see.
+    let replica = cluster.nodes[failing].replica();
+    assert!(matches!(replica.barrier().await, Err(Error::DiskFailed(_))));
+    let refused = replica.propose(bucket("refused"), Wait::Applied, 0).await.unwrap_err();
+    assert!(matches!(refused, Error::DiskFailed(_)), "{refused}");
+    cluster.nodes[failing].kill();
+    cluster.nodes[failing].start().await;
+    assert_eq!(buckets(cluster.nodes[failing].replica()), ["bucket"]);
+    until_told(&cluster, true).await;
 }
 
 /// Without room for more log, changes are refused before they are made; with room, they go on.
