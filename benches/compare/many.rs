@@ -14,30 +14,36 @@ const THREADS: u64 = 8;
 /// Measures the group.
 pub fn measure(sizes: &Sizes, report: &mut Report) {
     let mut pair = Pair::new(24 << 10, sizes.noise);
-    let mut first = None;
     for side in [Side::Plain, Side::Bucket] {
         let dir = pair.root(side).join("many");
         std::fs::create_dir(&dir).expect("a new directory");
-        let mut have = 0;
+        let (mut have, mut first) = (0, None);
         for count in [sizes.many / 100, sizes.many / 10, sizes.many] {
-            fill(&dir, have, count.saturating_sub(SAMPLE));
+            let sample = SAMPLE.min(count);
+            let filled = fill(&dir, have, count - sample);
+            pair.wait_for_quiet();
             settle();
-            let sample =
-                seconds(|| create(&dir, count.saturating_sub(SAMPLE), count, side == Side::Plain));
+            let sampled = seconds(|| create(&dir, count - sample, count, side == Side::Plain));
             have = count;
-            let cost = sample / SAMPLE.min(count) as f64 * 1e6;
-            let name = format!("create 4 KiB, each on disk, in a directory of {count}");
-            report.add(&name, "µs", Goal::Shown, side, cost);
-            if side == Side::Bucket {
-                let first = *first.get_or_insert(cost);
-                let name = format!("the same against {} files", sizes.many / 100);
-                report.add(
-                    &format!("{name}, at {count}"),
-                    "×",
-                    Goal::Most(1.5),
-                    side,
-                    cost / first,
-                );
+            let costs = [
+                (
+                    format!("create 4 KiB, each on disk, in a directory of {count}"),
+                    sampled / sample as f64,
+                ),
+                (
+                    format!(
+                        "create 4 KiB, {THREADS} threads (plain: on disk some time), up to {count}"
+                    ),
+                    filled,
+                ),
+            ];
+            let first = *first.get_or_insert(costs.clone().map(|(_, cost)| cost));
+            for ((name, cost), first) in costs.into_iter().zip(first) {
+                report.add(&name, "µs", Goal::Shown, side, cost * 1e6);
+                if side == Side::Bucket {
+                    let name = format!("{name}, against {}", sizes.many / 100);
+                    report.add(&name, "×", Goal::Most(1.5), side, cost / first);
+                }
             }
         }
     }
@@ -46,14 +52,18 @@ pub fn measure(sizes: &Sizes, report: &mut Report) {
     }
 }
 
-fn fill(dir: &Path, first: u64, last: u64) {
-    let count = last.saturating_sub(first);
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let part = |n: u64| first + count * n / THREADS;
-            scope.spawn(move || create(dir, part(thread), part(thread + 1), false));
-        }
+/// Seconds a file.
+fn fill(dir: &Path, first: u64, last: u64) -> f64 {
+    let count = last - first;
+    let total = seconds(|| {
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let part = |n: u64| first + count * n / THREADS;
+                scope.spawn(move || create(dir, part(thread), part(thread + 1), false));
+            }
+        });
     });
+    total / count.max(1) as f64
 }
 
 /// Starting after a clean stop, after a kill, and with the table gone (the rebuild an unclean machine stop needs).

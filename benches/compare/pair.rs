@@ -3,7 +3,7 @@
 use crate::support::mounts::{LoopImage, own_namespace, scratch};
 use crate::support::node::{Node, Serve};
 use crate::support::target::{BUCKET, init};
-use crate::support::wait::now;
+use crate::support::wait::{now, until};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -97,6 +97,18 @@ impl Pair {
         let begin = now();
         self.node = Some(Node::start_within(&serve, START_LIMIT));
         begin.elapsed()
+    }
+
+    /// Waits until no snapshot of the metadata is being written: one takes as long as several samples.
+    pub fn wait_for_quiet(&self) {
+        let is_unfinished = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "new"))
+        };
+        until("no snapshot is being written", START_LIMIT, || {
+            let entries = std::fs::read_dir(self.data.join("snapshots"));
+            // The plain side has none.
+            (!entries.is_ok_and(|mut entries| entries.any(is_unfinished))).then_some(())
+        });
     }
 
     /// Stops the program, or kills it.

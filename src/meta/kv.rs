@@ -48,6 +48,11 @@ pub trait KvEngine: KvRead + Send + Sync {
     /// On return every batch committed before survives a crash of the process, and of the machine
     /// where the engine can promise that. `before` runs when it is settled what that covers.
     fn flush(&self, before: &mut dyn FnMut() -> Result<()>) -> Result<()>;
+    /// Reads about `bytes` of what a scan of `from..to` begins with, so that it finds them in memory. Nothing
+    /// that a commit waits for is held meanwhile.
+    fn read_ahead(&self, _from: &[u8], _to: &[u8], _bytes: usize) -> Result<()> {
+        Ok(())
+    }
     /// Bytes on disk, for the operator.
     fn size_on_disk(&self) -> Result<u64>;
 }

@@ -3,15 +3,19 @@
 //! The engine has no snapshots: before a commit changes a record that the scan has not reached, it
 //! saves what was there. Invariant: saved records are at or beyond the cursor.
 
+use std::sync::Arc;
+
 use super::digest::Digest;
 use super::keys;
-use super::kv::{KvRead, Pair};
+use super::kv::{KvEngine, Pair};
 use super::saved::{Old, Saved, Spill};
 use super::table::Table;
 use crate::error::{Error, Result};
 
-/// Records in a page at most: sled reads them in 10 ms, during which nothing is committed.
+/// Records in a page at most.
 const PAGE_RECORDS: usize = 2048;
+/// Records that are read in one go: sled takes half a millisecond for them, during which nothing is committed.
+const STEP_RECORDS: usize = 128;
 
 /// A scan in progress, as the applier sees it.
 pub struct Scan {
@@ -74,25 +78,78 @@ impl SnapshotScan<'_> {
     }
 
     /// The next records in key order, about `max_bytes` of them but at least one; `None` at the
-    /// end. Keeps commits out while it reads.
+    /// end. Commits go on while the engine reads, and wait only until that is put together with what they
+    /// changed.
     ///
     /// # Errors
     /// [`Error::Damaged`] at the end when the records are not what was committed: the table has
     /// lost something, and the snapshot is worth nothing.
     pub fn next_page(&mut self, max_bytes: usize) -> Result<Option<Vec<Pair>>> {
-        let engine = self.table.engine.read();
-        let mut scan = self.table.scan.lock();
-        let Some(scan) = scan.as_mut() else { return Ok(None) };
-        if let Some(error) = &scan.failed {
-            return Err(error.clone());
+        loop {
+            let Some(ahead) = self.look_ahead(max_bytes)? else { return Ok(None) };
+            let is_last = ahead.is_last;
+            let page = self.settle(ahead, max_bytes)?;
+            page.iter().for_each(|(key, value)| self.read.add(key, value));
+            if !page.is_empty() {
+                return Ok(Some(page));
+            }
+            if is_last {
+                return self.read.check(&self.expected).map(|()| None);
+            }
         }
-        let page = Page::read(&**engine, scan, max_bytes)?;
-        page.iter().for_each(|(key, value)| self.read.add(key, value));
-        if !page.is_empty() {
-            return Ok(Some(page));
-        }
-        self.read.check(&self.expected).map(|()| None)
     }
+
+    /// What the engine has from the cursor on; `None` when there is no scan any more.
+    fn look_ahead(&self, max_bytes: usize) -> Result<Option<Ahead>> {
+        let cursor = self.table.scan.lock().as_ref().map(|scan| scan.cursor.clone());
+        let Some(cursor) = cursor else { return Ok(None) };
+        // Under the table's own lock a commit would wait, and keep all readers out meanwhile.
+        let engine = Arc::clone(&self.table.engine.read());
+        Ahead::read(&*engine, cursor, max_bytes).map(Some)
+    }
+
+    fn settle(&self, ahead: Ahead, max_bytes: usize) -> Result<Vec<Pair>> {
+        let mut scan = self.table.scan.lock();
+        let Some(scan) = scan.as_mut() else { return Ok(Vec::new()) };
+        match &scan.failed {
+            Some(error) => Err(error.clone()),
+            None => Page::settle(ahead, scan, max_bytes),
+        }
+    }
+}
+
+/// Records as the engine had them one after the other, some of them changed since the scan began. Of each that
+/// was, [`Scan::before_change`] has heard before it was.
+struct Ahead {
+    records: Vec<Pair>,
+    /// Nothing came after them.
+    is_last: bool,
+}
+
+impl Ahead {
+    fn read(engine: &dyn KvEngine, mut from: Vec<u8>, max_bytes: usize) -> Result<Self> {
+        engine.read_ahead(&from, keys::END, max_bytes)?;
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        loop {
+            let (mut left, mut is_last) = (STEP_RECORDS, true);
+            engine.scan(&from, keys::END, &mut |key, value| {
+                bytes += key.len() + value.len();
+                records.push((key.to_vec(), value.to_vec()));
+                left -= 1;
+                is_last = left > 0 && bytes < max_bytes;
+                Ok(is_last)
+            })?;
+            if is_last || bytes >= max_bytes || records.len() >= PAGE_RECORDS {
+                return Ok(Self { records, is_last });
+            }
+            from = records.last().map(|(key, _)| after(key)).unwrap_or(from);
+        }
+    }
+}
+
+/// The first key behind `key`.
+fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 struct Page {
@@ -100,44 +157,50 @@ struct Page {
     bytes: usize,
     max_bytes: usize,
     /// The last key that was looked at.
-    reached: Option<Vec<u8>>,
+    reached: Vec<u8>,
 }
 
 impl Page {
-    /// Reads on from the cursor and moves it. Empty only at the end.
-    fn read(engine: &dyn KvRead, scan: &mut Scan, max_bytes: usize) -> Result<Vec<Pair>> {
-        let mut page = Self { records: Vec::new(), bytes: 0, max_bytes, reached: None };
-        let saved = &mut scan.saved;
-        engine.scan(&scan.cursor, keys::END, &mut |key, value| {
-            while let Some(before) = saved.first().filter(|first| *first < key) {
-                let before = before.to_vec();
-                let old = saved.take(&before)?;
-                page.push(before, old);
-                if page.is_full() {
-                    return Ok(false);
-                }
+    /// Puts the values of the start in the place of those that came later, and moves the cursor as far as the
+    /// page goes. It is empty where all of `ahead` came later, too.
+    fn settle(ahead: Ahead, scan: &mut Scan, max_bytes: usize) -> Result<Vec<Pair>> {
+        let reached = scan.cursor.clone();
+        let mut page = Self { records: Vec::new(), bytes: 0, max_bytes, reached };
+        let Ahead { records, is_last } = ahead;
+        for (key, value) in records {
+            page.take_saved(&mut scan.saved, Some(&key))?;
+            if page.is_full() {
+                break;
             }
-            let now = match saved.first() == Some(key) {
-                true => saved.take(key)?,
-                false => Some(value.to_vec()),
+            let now = match scan.saved.first() == Some(&key) {
+                true => scan.saved.take(&key)?,
+                false => Some(value),
             };
-            page.push(key.to_vec(), now);
-            Ok(!page.is_full())
-        })?;
-        while !page.is_full()
-            && let Some(key) = saved.first().map(<[u8]>::to_vec)
-        {
-            let old = saved.take(&key)?;
-            page.push(key, old);
-        }
-        scan.cursor = match page.is_full().then_some(page.reached).flatten() {
-            Some(mut reached) => {
-                reached.push(0);
-                reached
+            page.push(key, now);
+            if page.is_full() {
+                break;
             }
-            None => keys::END.to_vec(),
+        }
+        if is_last {
+            page.take_saved(&mut scan.saved, None)?;
+        }
+        scan.cursor = match is_last && !page.is_full() {
+            true => keys::END.to_vec(),
+            false => after(&page.reached),
         };
         Ok(page.records)
+    }
+
+    /// Takes what was saved below `end`, until the page is full.
+    fn take_saved(&mut self, saved: &mut Saved, end: Option<&[u8]>) -> Result<()> {
+        while !self.is_full()
+            && let Some(key) = saved.first().filter(|first| end.is_none_or(|end| *first < end))
+        {
+            let key = key.to_vec();
+            let old = saved.take(&key)?;
+            self.push(key, old);
+        }
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -146,7 +209,7 @@ impl Page {
     }
 
     fn push(&mut self, key: Vec<u8>, value: Old) {
-        self.reached = Some(key.clone());
+        self.reached.clone_from(&key);
         if let Some(value) = value
             && key != keys::DIGEST
         {
@@ -196,12 +259,13 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Page(usize),
+        /// Commits one batch between reading and settling.
+        Page(usize, WriteBatch),
         Write(WriteBatch),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let page = (0usize..40).prop_map(Step::Page);
+        let page = (0usize..40, batch(0..12)).prop_map(|(bytes, batch)| Step::Page(bytes, batch));
         prop::collection::vec(prop_oneof![page, batch(0..12).prop_map(Step::Write)], 0..20)
     }
 
@@ -225,8 +289,12 @@ mod tests {
                     for step in &steps {
                         match step {
                             Step::Write(batch) => write(&table, &mut model, batch),
-                            Step::Page(bytes) => {
-                                found.extend(scan.next_page(*bytes).unwrap().unwrap_or_default());
+                            Step::Page(bytes, batch) => {
+                                let ahead = scan.look_ahead(*bytes).unwrap().unwrap();
+                                write(&table, &mut model, batch);
+                                let page = scan.settle(ahead, *bytes).unwrap();
+                                page.iter().for_each(|(key, value)| scan.read.add(key, value));
+                                found.extend(page);
                             }
                         }
                     }

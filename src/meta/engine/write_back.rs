@@ -8,7 +8,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 
 use crate::env::Worker;
 use crate::error::{Error, Result};
@@ -162,7 +162,10 @@ impl KvRead for WriteBack {
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visitor<'_>) -> Result<()> {
         let buffers = self.shared.buffers.read_recursive();
         let below = Layered { writes: &buffers.frozen, below: &*self.shared.engine };
-        Layered { writes: &buffers.active, below: &below }.scan(from, to, visit)
+        let scanned = Layered { writes: &buffers.active, below: &below }.scan(from, to, visit);
+        // A commit that waits is next, also before whoever scans on.
+        RwLockReadGuard::unlock_fair(buffers);
+        scanned
     }
 }
 
@@ -194,6 +197,14 @@ impl KvEngine for WriteBack {
             self.worker.wake();
         }
         Ok(())
+    }
+
+    fn read_ahead(&self, from: &[u8], to: &[u8], bytes: usize) -> Result<()> {
+        let mut left = bytes;
+        self.shared.engine.scan(from, to, &mut |key, value| {
+            left = left.saturating_sub(key.len() + value.len());
+            Ok(left > 0)
+        })
     }
 
     fn flush(&self, before: &mut dyn FnMut() -> Result<()>) -> Result<()> {

@@ -18,12 +18,20 @@ pub use self::reader::{Reader, Records};
 use self::writer::{PAGE_BYTES, Writer};
 use super::log::Log;
 use super::types::{AppliedState, LogId, SnapshotMeta};
-use crate::env::{Clock, Disk};
+use crate::env::{Clock, Disk, Space};
 use crate::error::{Error, Result};
 use crate::meta::{Table, codec};
 
 /// Snapshots that are kept.
 const KEPT: usize = 2;
+
+/// Pages of a snapshot between two looks at the room that is left.
+const PAGES_BETWEEN_LOOKS: u64 = 64;
+
+/// Bytes of a disk that no snapshot takes: the log must be able to go on. A quarter of what files leave.
+fn spared(space: Space) -> u64 {
+    (space.total / 128).clamp(40 << 20, 512 << 20).min(space.total / 16)
+}
 
 /// A snapshot that was whole when it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +79,10 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`Error::Damaged`] when the table has lost something: the snapshot is thrown away.
-    /// [`Error::ShuttingDown`] when it shall not go on.
+    /// [`Error::ShuttingDown`] when it shall not go on. [`Error::NoSpace`] when there is no room for one
+    /// like the last.
     pub fn take(&self, table: &Table, log: &Log, go_on: &dyn Fn() -> bool) -> Result<Head> {
+        self.require_room(self.list()?.first().map_or(0, |last| last.bytes))?;
         let mut scan = table.begin_snapshot()?;
         let applied: AppliedState = match scan.applied() {
             Some(bytes) => codec::decode(bytes)?,
@@ -80,11 +90,26 @@ impl Snapshots {
         };
         log.sync()?;
         let head = Head { applied, made_at: self.clock.now() };
-        self.write(&head, &mut || match go_on() {
-            true => scan.next_page(PAGE_BYTES),
-            false => Err(Error::ShuttingDown),
+        let mut pages = 0;
+        self.write(&head, &mut || {
+            if !go_on() {
+                return Err(Error::ShuttingDown);
+            }
+            pages += 1;
+            if pages % PAGES_BETWEEN_LOOKS == 0 {
+                self.require_room(0)?;
+            }
+            scan.next_page(PAGE_BYTES)
         })?;
         Ok(head)
+    }
+
+    fn require_room(&self, bytes: u64) -> Result<()> {
+        let asking =
+            |error| Error::io(format!("asking for the space of {}", self.dir.display()), error);
+        let space = self.disk.space(&self.dir).map_err(asking)?;
+        let is_enough = space.available >= bytes.saturating_add(spared(space));
+        if is_enough { Ok(()) } else { Err(Error::NoSpace) }
     }
 
     fn write(

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::meta::codec;
 use crate::types::limits::DIRECT_ALIGN;
 
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 256 << 10;
 
 pub struct Reader {
     file: Arc<dyn DiskFile>,

@@ -9,9 +9,10 @@ use crate::error::{Error, Result};
 use crate::meta::codec;
 use crate::types::limits::DIRECT_ALIGN;
 
-/// Bytes of records in one frame, about: reading them keeps commits out for a millisecond or two.
-pub const PAGE_BYTES: usize = FRAME_MAX / 4;
-const WRITE_BYTES: usize = 1 << 20;
+/// Bytes of records in one frame, about.
+pub const PAGE_BYTES: usize = FRAME_MAX / 8;
+/// A sync of the log waits behind a write of this size.
+const WRITE_BYTES: usize = 128 << 10;
 
 /// A file of frames that is being written.
 pub struct Writer {

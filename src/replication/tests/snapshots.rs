@@ -197,3 +197,23 @@ async fn a_full_disk_costs_a_snapshot_only() {
     let replica: Arc<Replica> = replica;
     assert_eq!(replica.status().disk_failed, None);
 }
+
+/// It would take the room that the log needs: writers were refused while it was tried, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_without_room_is_not_begun() {
+    let (disk, replica) = simulated(&memory()).await;
+    let parent = make_bucket(&replica, "bucket", Wait::Applied).await;
+    churn(&replica, parent, 0, 500, Wait::Applied).await.unwrap();
+    replica.sync().await.unwrap();
+    let take = || replica.machine.take_snapshot(&replica.log, &|| true);
+    take().unwrap();
+    replica.log.settle();
+    let space = disk.space(&replica.dir.root).unwrap();
+    // The next one is as large, and would leave nothing.
+    disk.set_capacity(space.total - space.available + replica.status().snapshots[0].bytes);
+    let calls = disk.calls();
+    assert!(matches!(take(), Err(crate::error::Error::NoSpace)));
+    assert!(disk.calls() - calls < 10, "{} calls", disk.calls() - calls);
+    disk.set_capacity(1 << 40);
+    take().unwrap();
+}
