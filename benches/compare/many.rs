@@ -7,7 +7,7 @@ use crate::report::{Goal, Report};
 use std::path::Path;
 
 /// Files whose creation is timed at each size.
-const SAMPLE: u64 = 1000;
+const SAMPLE: u64 = 5000;
 /// Threads that fill the directory between the samples.
 const THREADS: u64 = 8;
 

@@ -117,12 +117,18 @@ impl Cluster {
         }
         let changed = || Error::NoQuorum("the leader has changed".into());
         let mut metrics = self.raft.metrics();
+        let another_leads = async {
+            let is_other = |metrics: &RaftMetrics<_, _>| metrics.current_leader != Some(leader);
+            let ends = metrics.wait_for(is_other).await.is_err();
+            if ends {
+                // A node whose disk failed hears of no other leader.
+                std::future::pending::<()>().await;
+            }
+        };
         let answered = tokio::select! {
             answered = peers::call(&*self.transport, leader, kind, body, within) => answered?,
             // One that is cut off or stopped answers late or never; the next one is asked at once.
-            _ = metrics.wait_for(|metrics| metrics.current_leader != Some(leader)) => {
-                return Err(changed());
-            }
+            () = another_leads => return Err(changed()),
         };
         match answered {
             Ok(answer) => Ok(answer),

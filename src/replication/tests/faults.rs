@@ -7,6 +7,7 @@ use crate::env::AlignedBuf;
 use crate::error::{Class, Error};
 use crate::meta::Request;
 use crate::replication::copies::ChunkServer;
+use crate::replication::members::ClusterStatus;
 use crate::replication::peers::{Denied, Kind, Proposed, call};
 
 /// > A failed sync is final: nothing is written after it
@@ -77,26 +78,25 @@ async fn a_failed_disk_of_a_member_is_told_by_all() {
     let mut cluster = Cluster::of(3).await;
     let leader = cluster.leader(&[0, 1, 2]).await;
     let (failing, other) = ((leader + 1) % 3, (leader + 2) % 3);
-    let until_told = async |cluster: &Cluster, healthy: bool| {
+    let until_told = async |cluster: &Cluster, is_so: &dyn Fn(&ClusterStatus) -> bool| {
         let told = async {
             loop {
                 let status = cluster.nodes[other].replica().cluster_status().await;
-                if status.healthy == healthy {
-                    return status.health;
+                if is_so(&status) {
+                    return status;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::time::timeout(PATIENCE, told).await.unwrap()
     };
-    until_told(&cluster, true).await;
+    until_told(&cluster, &|status| status.healthy).await;
     cluster.nodes[failing].replica().log.settle();
     cluster.nodes[failing].disk.fail_sync(1);
     make_bucket(cluster.nodes[leader].replica(), "bucket", Wait::Durable).await;
-    let health = until_told(&cluster, false).await;
-    let id = cluster.nodes[failing].id;
-    assert!(health.contains(&format!("node {id} at")), "{health}");
-    assert!(health.contains("the disk failed a sync"), "{health}");
+    let names_it = format!("node {} at", cluster.nodes[failing].id);
+    let told = until_told(&cluster, &|status| status.health.contains("the disk failed")).await;
+    assert!(!told.healthy && told.health.contains(&names_it), "{}", told.health);
     // What it asks the others for it would never see.
     let replica = cluster.nodes[failing].replica();
     assert!(matches!(replica.barrier().await, Err(Error::DiskFailed(_))));
@@ -105,7 +105,7 @@ async fn a_failed_disk_of_a_member_is_told_by_all() {
     cluster.nodes[failing].kill();
     cluster.nodes[failing].start().await;
     assert_eq!(buckets(cluster.nodes[failing].replica()), ["bucket"]);
-    until_told(&cluster, true).await;
+    until_told(&cluster, &|status| status.healthy).await;
 }
 
 /// Without room for more log, changes are refused before they are made; with room, they go on.
