@@ -25,19 +25,21 @@ struct Machine {
     /// Space taken, counted by changes.
     used: u64,
     has_direct: bool,
-    /// Calls and syncs so far.
+    /// Calls, and the writes and syncs of them, so far.
     calls: u64,
+    writes: u64,
     syncs: u64,
     faults: Faults,
 }
 
-/// Numbers of calls or syncs, from 1, at which something happens.
+/// Numbers of calls, writes or syncs, from 1, at which something happens.
 #[derive(Clone, Copy, Default)]
 struct Faults {
     /// The machine has stopped: every call fails.
     stopped: bool,
     stop_after_syncs: Option<u64>,
     fail_call: Option<u64>,
+    fail_write: Option<u64>,
     fail_sync: Option<u64>,
     lies_about: Option<fn(&Path) -> bool>,
 }
@@ -103,6 +105,12 @@ impl SimDisk {
         machine.faults.fail_call = Some(machine.calls + n);
     }
 
+    /// The `n`th write to a file from now, from 1, fails with EIO and does nothing.
+    pub fn fail_write(&self, n: u64) {
+        let mut machine = self.machine.lock();
+        machine.faults.fail_write = Some(machine.writes + n);
+    }
+
     /// The `n`th sync from now, from 1, fails with EIO. What it should have synced is never
     /// written, even if a later sync succeeds.
     pub fn fail_sync(&self, n: u64) {
@@ -137,7 +145,8 @@ impl SimDisk {
     fn with_tree(tree: SimTree, capacity: u64, has_direct: bool) -> Self {
         let used = tree.allocated();
         let faults = Faults::default();
-        let machine = Machine { tree, capacity, used, has_direct, calls: 0, syncs: 0, faults };
+        let (calls, writes, syncs) = (0, 0, 0);
+        let machine = Machine { tree, capacity, used, has_direct, calls, writes, syncs, faults };
         Self { machine: Arc::new(Mutex::new(machine)) }
     }
 
@@ -299,6 +308,10 @@ impl DiskFile for Handle {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.check(buf, offset)?;
         let mut machine = self.change()?;
+        machine.writes += 1;
+        if machine.faults.fail_write == Some(machine.writes) {
+            return Err(broken());
+        }
         let mut file = self.file.lock();
         let after = file.allocated_with(offset + buf.len() as u64);
         if let Err(full) = machine.take(file.allocated(), after) {

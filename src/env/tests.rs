@@ -251,8 +251,13 @@ fn faults_come_when_they_are_due() {
     assert!(file.size().is_err());
     file.size().unwrap();
 
+    let page = AlignedBuf::from(&[2; 4096][..]);
+    disk.fail_write(1);
+    file.size().unwrap();
+    assert!(file.write_at(&page, 0).is_err());
+
     // A failed sync is final: the bytes are in the cache, and a later sync says nothing about them.
-    file.write_at(&AlignedBuf::from(&[2; 4096][..]), 0).unwrap();
+    file.write_at(&page, 0).unwrap();
     disk.fail_sync(1);
     assert!(file.sync().is_err());
     file.sync().unwrap();

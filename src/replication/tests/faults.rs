@@ -45,7 +45,7 @@ async fn a_failed_sync_is_final() {
 async fn a_failed_write_is_final() {
     let (disk, replica) = simulated(&memory()).await;
     replica.log.settle();
-    disk.fail_call(1);
+    disk.fail_write(1);
     let failed = replica.propose(bucket("lost"), Wait::Applied, 0).await.unwrap_err();
     assert!(matches!(failed, Error::DiskFailed(_)), "{failed}");
     assert!(matches!(replica.sync().await, Err(Error::DiskFailed(_))));
