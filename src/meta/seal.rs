@@ -7,10 +7,15 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+
+use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 
 use super::codec;
 use super::engine::files::{self, context};
@@ -18,7 +23,11 @@ use crate::env::{Access, Disk, RealDisk};
 use crate::error::{Error, Result};
 
 pub const NAME: &str = "SEAL";
-const BUFFER: usize = 1 << 20;
+const SUM: CrcAlgorithm = CrcAlgorithm::Crc64Nvme;
+/// What one thread reads of a file in one go; what it holds of it at a time, for which a processor's
+/// own cache has room.
+const PART: u64 = 64 << 20;
+const BUFFER: usize = 256 << 10;
 /// How long the engine's threads may still hold a file after it was closed.
 const RELEASED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -85,29 +94,66 @@ pub fn remove(dir: &Path) -> Result<()> {
 }
 
 fn sums(dir: &Path) -> Result<Sums> {
+    sums_by(dir, PART)
+}
+
+/// Sums of parts of `part` bytes, as many at a time as there are processors.
+fn sums_by(dir: &Path, part: u64) -> Result<Sums> {
     let mut sums = Sums::new();
-    for file in files::all(dir)? {
-        let name = file.strip_prefix(dir).unwrap_or(&file).display().to_string();
+    let mut parts = Vec::new();
+    for path in files::all(dir)? {
+        let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
         if name != NAME {
-            sums.insert(name, sum(&file).map_err(context("reading", &file))?);
+            let size = fs::metadata(&path).map_err(context("asking for", &path))?.len();
+            let starts = (0..size).step_by(part as usize);
+            parts.extend(starts.map(|at| (name.clone(), at..size.min(at + part))));
+            sums.insert(name, (size, 0));
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut buffer = vec![0; BUFFER];
+        let mut done = Vec::new();
+        while let Some((name, range)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let path = dir.join(name);
+            let sum = sum(&path, range.clone(), &mut buffer);
+            done.push((name, range, sum.map_err(context("reading", &path))?));
+        }
+        Ok::<_, Error>(done)
+    };
+    let mut done = thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(parts.len());
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut done = work()?;
+        for other in others {
+            done.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok::<_, Error>(done)
+    })?;
+    done.sort_unstable_by_key(|(_, range, _)| range.start);
+    for (name, range, sum) in done {
+        if let Some((_, whole)) = sums.get_mut(name) {
+            *whole = checksum_combine(SUM, *whole, sum, range.end - range.start);
         }
     }
     Ok(sums)
 }
 
-fn sum(path: &Path) -> io::Result<(u64, u64)> {
+/// The sum of a `range` of a file's bytes.
+fn sum(path: &Path, range: Range<u64>, buffer: &mut [u8]) -> io::Result<u64> {
     let file = RealDisk::new().open(path, Access::Read, false)?;
-    let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-    let mut buffer = vec![0; BUFFER];
-    let mut offset = 0;
-    loop {
-        let read = file.read_at(&mut buffer, offset)?;
+    let mut crc = Digest::new(SUM);
+    let mut offset = range.start;
+    while offset < range.end {
+        let room = (range.end - offset).min(buffer.len() as u64) as usize;
+        let read = file.read_at(&mut buffer[..room], offset)?;
         if read == 0 {
-            return Ok((offset, crc.finalize()));
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         crc.update(&buffer[..read]);
         offset += read as u64;
     }
+    Ok(crc.finalize())
 }
 
 /// Waits until nobody has `path` locked. Both engines lock the files they write (flock(2)), and
@@ -124,4 +170,29 @@ fn is_released(path: &Path) -> Result<bool> {
         .spawn(locking)
         .map_err(|error| Error::io("starting a thread", error))?;
     Ok(matches!(waiting.recv_timeout(RELEASED_WITHIN), Ok(Ok(()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seals of versions that read each file from end to end fit.
+    #[test]
+    fn parts_sum_up_to_the_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..BUFFER + 70_001).map(|n| (n % 251) as u8).collect();
+        let contents =
+            [("empty", &[][..]), ("one", &[7]), ("short", &bytes[..64]), ("long", &bytes)];
+        for (name, content) in contents {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        let of = |content: &[u8]| crc_fast::checksum(SUM, content);
+        for part in [64, 1000, 65_536, PART] {
+            let sums = sums_by(dir.path(), part).unwrap();
+            assert_eq!(sums.len(), contents.len());
+            for (name, content) in contents {
+                assert_eq!(sums[name], (content.len() as u64, of(content)), "{name} by {part}");
+            }
+        }
+    }
 }
