@@ -115,12 +115,12 @@ impl Replica {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let Opened { node, log, machine, rebuilt, lock } = opened;
+        let Opened { node, log, machine, behind, rebuilt, lock } = opened;
         let Plugged { transport, address, begin } = plugged;
         let alone = Arc::new(Alone::default());
         alone.set(is_alone(&machine, node.node));
         let led_before = LedBefore::of(&log.ends(), node.node);
-        let due = Schedules::of(&options, &log, &machine)?;
+        let due = Schedules::of(&options, &log, &machine, behind)?;
         let store = LogStore::new(node.node, Arc::clone(&log), Arc::clone(&alone), due.both());
         let state_machine = StateMachine::new(Arc::clone(&machine), Arc::clone(&log));
         let network = Network::new(&transport, &dir.disk, &log);
@@ -347,13 +347,13 @@ struct Schedules {
 }
 
 impl Schedules {
-    fn of(options: &Options, log: &Log, machine: &Machine) -> Result<Self> {
+    fn of(options: &Options, log: &Log, machine: &Machine, behind: u64) -> Result<Self> {
         let pending = log.bytes_after(machine.snapshot_index()?);
         let (every, flush_every) = (options.snapshot_log_bytes, options.flush_log_bytes);
         let first = snapshotter::spacing(every, machine)?.saturating_sub(pending);
         Ok(Self {
             snapshots: Schedule::new(every, first),
-            flushes: Schedule::new(flush_every, flush_every),
+            flushes: Schedule::new(flush_every, flush_every.saturating_sub(behind)),
         })
     }
 

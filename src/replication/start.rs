@@ -28,6 +28,8 @@ pub struct Opened {
     pub node: NodeFile,
     pub log: Arc<Log>,
     pub machine: Arc<Machine>,
+    /// Bytes of log that the table on disk was behind, about.
+    pub behind: u64,
     /// Why the table was made again, if it was.
     pub rebuilt: Option<String>,
     pub lock: Option<DirLock>,
@@ -65,13 +67,14 @@ impl Starter<'_> {
         let table = trust.open_table(&log, &snapshots)?;
         let machine = Arc::new(Machine::new(Arc::new(table), snapshots, listener)?);
         trust.load_if_needed(&log, &machine)?;
+        let behind = log.bytes_after(machine.last().index());
         self.replay(&log, &machine, node.node)?;
         forget_unreadable(&machine)?;
         trust.settle()?;
         if let Some(why) = &trust.rebuilt {
             log::warn!("the metadata table was rebuilt from snapshots and log: {why}");
         }
-        Ok(Opened { node, log, machine, rebuilt: trust.rebuilt, lock })
+        Ok(Opened { node, log, machine, behind, rebuilt: trust.rebuilt, lock })
     }
 
     /// As [`Self::open`], for a store that is being made.
@@ -81,7 +84,7 @@ impl Starter<'_> {
         let table = trust.open_table(&log, &self.snapshots())?;
         let quiet = Box::new(|_: &[_], _| {});
         let machine = Arc::new(Machine::new(Arc::new(table), self.snapshots(), quiet)?);
-        Ok(Opened { node, log, machine, rebuilt: None, lock })
+        Ok(Opened { node, log, machine, behind: 0, rebuilt: None, lock })
     }
 
     pub fn lock(&self) -> Result<Option<DirLock>> {

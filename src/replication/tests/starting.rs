@@ -131,6 +131,55 @@ async fn the_last_table_stays_until_there_is_another() {
     assert_eq!(names, ["sled", "sled.aside"]);
 }
 
+/// Deaths that each come before enough was written do not add up: what a start applies again counts for
+/// the next flush.
+#[tokio::test]
+async fn a_table_that_is_behind_is_flushed_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { flush_log_bytes: 1 << 30, ..options(dir.path(), EngineKind::Redb) };
+    init(&options, &real()).await.unwrap();
+    let first = open(&options, &real()).await.unwrap();
+    for number in 0..100 {
+        make_bucket(&first, &format!("bucket-{number:02}"), Wait::Applied).await;
+    }
+    // What is there is what a killed process leaves: only the end of the first makes its table durable.
+    let killed = tempfile::tempdir().unwrap();
+    copy_tree(dir.path(), killed.path());
+    let written = first.log.appended();
+    let options =
+        Options { data_dir: killed.path().into(), flush_log_bytes: written, ..options.clone() };
+    let on_disk = || {
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(table_file(&options), copy.path().join("table.redb")).unwrap();
+        // It may change while it is copied.
+        Table::open(EngineKind::Redb, copy.path(), 1 << 20).and_then(|table| table.applied()).ok()
+    };
+    let before = on_disk().unwrap();
+    let second = open(&options, &real()).await.unwrap();
+    make_bucket(&second, "one-more", Wait::Durable).await;
+    assert!(second.log.appended() < written / 2);
+    let flushed = async {
+        while on_disk().is_none_or(|found| found == before) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), flushed).await.unwrap();
+    second.close().await.unwrap();
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.metadata().unwrap().is_dir() {
+            fs::create_dir_all(&to).unwrap();
+            copy_tree(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 /// Another engine starts from the log, and what the first one had is not taken for current later.
 #[tokio::test]
 async fn engines_can_be_changed_both_ways() {
