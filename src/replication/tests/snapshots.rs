@@ -10,8 +10,8 @@ use crate::replication::snapshotter::spacing;
 /// Snapshots after little log.
 fn frequent(engine: Options) -> Options {
     Options {
-        log: LogOptions { segment_bytes: 64 << 10, direct: false },
-        snapshot_log_bytes: 128 << 10,
+        log: LogOptions { segment_bytes: 32 << 10, direct: false },
+        snapshot_log_bytes: 64 << 10,
         ..engine
     }
 }
@@ -103,11 +103,11 @@ async fn who_only_follows_cuts_its_log() {
     let leader = cluster.leader(&[0, 1, 2]).await;
     let replica = cluster.nodes[leader].replica();
     let parent = make_bucket(replica, "bucket", Wait::Durable).await;
-    churn(replica, parent, 0, 4_000, Wait::Applied).await.unwrap();
+    churn(replica, parent, 0, 1_500, Wait::Applied).await.unwrap();
     for node in &cluster.nodes {
         let log = &node.replica().log;
         let is_cut = async {
-            while log.ends().purged.is_none() || log.bytes() > 1 << 20 {
+            while log.ends().purged.is_none() || log.bytes() > 384 << 10 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -154,7 +154,7 @@ async fn every_sync_of_snapshots_and_cuts_is_a_point_to_stop() {
         replica.sync().await.unwrap();
         let promised = replica.table().view().children(parent, None, usize::MAX).unwrap();
         disk.stop_after_syncs(stop);
-        let work = churn(&replica, parent, 100, 900, Wait::Applied).await;
+        let work = churn(&replica, parent, 100, 500, Wait::Applied).await;
         let done = work.is_ok() && replica.sync().await.is_ok();
         let everything = replica.table().view().children(parent, None, usize::MAX).unwrap();
         cuts += u32::from(replica.log.ends().purged.is_some());
@@ -184,7 +184,7 @@ async fn a_full_disk_costs_a_snapshot_only() {
     let (disk, replica) = simulated(&options).await;
     let parent = make_bucket(&replica, "bucket", Wait::Applied).await;
     replica.log.settle();
-    disk.set_capacity(220 << 10);
+    disk.set_capacity(110 << 10);
     let mut number = 0;
     while churn(&replica, parent, number, number + 10, Wait::Applied).await.is_ok() {
         number += 10;
