@@ -123,8 +123,11 @@ unit-file: install-test
 	said=$$(systemd-analyze verify --man=no "$$unit/bucketfs.service" 2>&1) || { echo "$$said" >&2; exit 1; }
 	[ -z "$$said" ] || { echo "$$said" >&2; exit 1; }
 
+# Tests of the library wait more than they work.
 test: lint deny
-	$(CARGO) test --workspace --locked $(WITH_S3)
+	$(CARGO) test --workspace --lib --locked $(WITH_S3) -- --test-threads $$((2 * $$(nproc)))
+	$(CARGO) test --workspace --bins --test '*' --locked $(WITH_S3)
+	$(CARGO) test --workspace --doc --locked $(WITH_S3)
 	$(MAKE) unit-file
 
 # The full tables: numbers of rounds, seeds and operations as docs/testing.md has them.
