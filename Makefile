@@ -114,12 +114,13 @@ lint: install-test
 deny: install-test
 	$(CARGO) deny --locked check bans licenses sources
 
-# The unit names the installed program; the one just built stands in for it.
+# The unit names the installed program; one that was built, by the tests too, stands in for it.
 unit-file: install-test
-	$(CARGO) build --locked $(WITH_S3)
+	program="$(TARGET)/debug/bucketfs"
+	[ -x "$$program" ] || $(CARGO) build --locked $(WITH_S3)
 	unit=$$(mktemp -d)
 	trap 'rm -r "$$unit"' EXIT
-	sed "s|/usr/local/bin/bucketfs|$$(realpath $(TARGET)/debug/bucketfs)|" systemd/bucketfs.service >"$$unit/bucketfs.service"
+	sed "s|/usr/local/bin/bucketfs|$$(realpath "$$program")|" systemd/bucketfs.service >"$$unit/bucketfs.service"
 	said=$$(systemd-analyze verify --man=no "$$unit/bucketfs.service" 2>&1) || { echo "$$said" >&2; exit 1; }
 	[ -z "$$said" ] || { echo "$$said" >&2; exit 1; }
 
