@@ -123,7 +123,9 @@ fn sums_by(dir: &Path, part: u64) -> Result<Sums> {
     };
     let mut done = thread::scope(|scope| {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(parts.len());
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        // Those that cannot be had leave more to the others.
+        let another = |_| thread::Builder::new().name("meta-seal".into()).spawn_scoped(scope, work);
+        let others: Vec<_> = (1..threads).flat_map(another).collect();
         let mut done = work()?;
         for other in others {
             done.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic))?);
