@@ -99,6 +99,37 @@ fn a_form_that_breaks_its_policy_is_denied() {
     refused(&post(&world, &fields, "x"), 400, "InvalidPolicyDocument");
 }
 
+/// Amazon S3 names the access list and the tags of a form otherwise than their headers.
+#[test]
+fn a_form_names_its_list_and_tags() {
+    let world = World::new("fields");
+    let form = |more: &[(&str, &str)]| {
+        let fields = [&[("key", "k")], more].concat();
+        post(&world, &form(&world.s3, 60, &fields), "x")
+    };
+    let tags = "<Tagging><TagSet><Tag><Key>a b</Key><Value>&amp;c</Value></Tag></TagSet></Tagging>";
+    status(&bare(&world, "GET", "/views/k", &[]), 403);
+    status(&form(&[("acl", "public-read"), ("tagging", tags)]), 204);
+    status(&bare(&world, "GET", "/views/k", &[]), 200);
+    let kept = world.s3.send("GET", "/views/k", &[("tagging", "")], &[], b"");
+    assert_eq!((kept.all("Key"), kept.all("Value")), (vec!["a b".into()], vec!["&amp;c".into()]));
+    status(&form(&[("x-amz-acl", "private"), ("x-amz-tagging", "d=e")]), 204);
+    status(&bare(&world, "GET", "/views/k", &[]), 403);
+    let eleven = "<Tag><Key>k</Key><Value/></Tag>".repeat(11);
+    let eleven = format!("<Tagging><TagSet>{eleven}</TagSet></Tagging>");
+    for (fields, code) in [
+        (vec![("acl", "everybody")], "InvalidArgument"),
+        (vec![("acl", "private"), ("x-amz-acl", "private")], "InvalidArgument"),
+        (vec![("tagging", "a=b")], "MalformedXML"),
+        (vec![("tagging", eleven.as_str())], "InvalidTag"),
+        (vec![("tagging", tags), ("x-amz-tagging", "a=b")], "InvalidArgument"),
+    ] {
+        refused(&form(&fields), 400, code);
+    }
+    let kept = world.s3.send("GET", "/views/k", &[("tagging", "")], &[], b"");
+    assert_eq!(kept.all("Key"), ["d"]);
+}
+
 /// A page goes on by what it is told of the object: tag and address, in three forms.
 #[test]
 fn a_form_is_answered_with_tag_and_address() {

@@ -41,9 +41,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// A crate and the only places that name it.
-const CONFINED: [(&str, &[&str]); 18] = [
+const CONFINED: [(&str, &[&str]); 19] = [
     ("fuser", &["src/fuse/"]),
     ("s3s", &["src/s3/"]),
+    ("s3s_multipart", &["src/s3/"]),
     ("sled", &["src/meta/engine/sled"]),
     ("redb", &["src/meta/engine/redb"]),
     ("bincode", &["src/meta/codec.rs"]),

@@ -6,9 +6,9 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderValue, Method, Request, StatusCode};
 use s3s::config::{S3Config, S3ConfigProvider};
 use s3s::dto::*;
-use s3s::{S3, S3Request, S3Response, S3Result};
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
-use super::requests::{Answer, is_form, refusal};
+use super::requests::{Answer, fields, is_form, refusal};
 use super::service::Door;
 use super::words::url_encoded;
 
@@ -73,8 +73,13 @@ impl S3 for Plain {
 impl Door {
     pub(super) async fn post(
         &self,
-        request: S3Request<PostObjectInput>,
+        mut request: S3Request<PostObjectInput>,
     ) -> S3Result<S3Response<PostObjectOutput>> {
+        let fields = fields(&request.headers).await?;
+        let input = &mut request.input;
+        input.acl =
+            once(input.acl.take(), fields.acl.map(ObjectCannedACL::from), "an access list")?;
+        input.tagging = once(input.tagging.take(), fields.tagging, "tags")?;
         let bucket = self.place(&request);
         let place = format!("{}/{}", bucket.trim_end_matches('/'), url_encoded(&request.input.key));
         let redirects = request.input.success_action_redirect.is_some();
@@ -89,6 +94,14 @@ impl Door {
         }
         response.output.e_tag = etag.map(ETag::Strong);
         Ok(response)
+    }
+}
+
+/// What is named by one of two fields.
+fn once<T>(header: Option<T>, field: Option<T>, what: &str) -> S3Result<Option<T>> {
+    match (header, field) {
+        (Some(_), Some(_)) => Err(s3_error!(InvalidArgument, "two fields name {what}")),
+        (one, other) => Ok(one.or(other)),
     }
 }
 

@@ -9,6 +9,7 @@ mod conditions;
 mod copy;
 mod document;
 mod error;
+mod fields;
 mod forms;
 mod host;
 mod ignored;

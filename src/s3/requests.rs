@@ -21,6 +21,7 @@ use s3s::{S3Result, StdError};
 use tokio::time::{Instant, Sleep};
 
 use super::document::{Document, Fault};
+use super::fields::{Fields, Head};
 use super::forms;
 use super::ignored::drop_unreadable;
 use super::part::WHOLE;
@@ -41,7 +42,14 @@ tokio::task_local! {
 #[derive(Clone)]
 struct Current {
     is_form: bool,
+    watched: Watched,
+}
+
+/// What is read of a body while it comes in.
+#[derive(Clone)]
+struct Watched {
     document: Arc<Document>,
+    head: Arc<Head>,
 }
 
 /// Whether it is a form, and signed as one if at all.
@@ -54,8 +62,28 @@ pub(super) fn is_form() -> bool {
 /// # Errors
 /// As [`Document::begin`].
 pub(super) fn expect_document(operation: &str, headers: &HeaderMap) -> S3Result<()> {
-    let begin = |current: &Current| current.document.begin(operation, headers);
+    let begin = |current: &Current| current.watched.document.begin(operation, headers);
     CURRENT.try_with(begin).unwrap_or(Ok(()))
+}
+
+/// The fields of the form it is that s3s leaves out.
+///
+/// # Errors
+/// As [`Head::fields`].
+pub(super) async fn fields(headers: &HeaderMap) -> S3Result<Fields> {
+    let head = CURRENT.try_with(|current| Arc::clone(&current.watched.head));
+    match head {
+        Ok(head) => head.fields(headers).await,
+        Err(_) => Ok(Fields::default()),
+    }
+}
+
+impl Watched {
+    /// As [`Document::take`].
+    fn take(&self, bytes: &[u8]) -> bool {
+        self.head.take(bytes);
+        self.document.take(bytes)
+    }
 }
 
 /// The S3 service with what surrounds its requests.
@@ -83,12 +111,15 @@ impl Requests {
             return named(length_required(), id, None);
         }
         let may_be_form = forms::may_be_form(&request);
-        let (is_form, document) = (forms::is_signed_within(&request), Arc::default());
-        let current = Current { is_form, document: Arc::clone(&document) };
+        let head = Arc::new(Head::new(may_be_form));
+        let watched = Watched { document: Arc::default(), head };
+        let (is_form, document) =
+            (forms::is_signed_within(&request), Arc::clone(&watched.document));
+        let current = Current { is_form, watched: watched.clone() };
         drop_unreadable(&mut request);
         let range = request.headers().get(RANGE).cloned();
         let fell_silent = Arc::new(AtomicBool::new(false));
-        let request = request.map(|body| body_of(body, &fell_silent, &document));
+        let request = request.map(|body| body_of(body, &fell_silent, watched));
         let answered = CURRENT.scope(current, self.service.call(request)).await;
         let mut answer = match answered {
             _ if fell_silent.load(Ordering::Relaxed) => request_timeout(&method),
@@ -224,7 +255,7 @@ fn with_details(answer: Answer, more: &str) -> Answer {
     Response::from_parts(parts, body)
 }
 
-fn body_of<B>(body: B, fell_silent: &Arc<AtomicBool>, document: &Arc<Document>) -> s3s::Body
+fn body_of<B>(body: B, fell_silent: &Arc<AtomicBool>, watched: Watched) -> s3s::Body
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<StdError>,
@@ -233,9 +264,8 @@ where
         return s3s::Body::empty();
     }
     let silence = Box::pin(tokio::time::sleep(SILENCE_MAX));
-    let (fell_silent, document) = (Arc::clone(fell_silent), Arc::clone(document));
-    let is_waiting = false;
-    s3s::Body::http_body_unsync(Patient { inner: body, silence, is_waiting, fell_silent, document })
+    let (fell_silent, is_waiting) = (Arc::clone(fell_silent), false);
+    s3s::Body::http_body_unsync(Patient { inner: body, silence, is_waiting, fell_silent, watched })
 }
 
 /// A body that ends with an error when nothing comes for [`SILENCE_MAX`], and in place of the end of a
@@ -245,7 +275,7 @@ struct Patient<B> {
     silence: Pin<Box<Sleep>>,
     is_waiting: bool,
     fell_silent: Arc<AtomicBool>,
-    document: Arc<Document>,
+    watched: Watched,
 }
 
 impl<B> Body for Patient<B>
@@ -264,9 +294,9 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
             this.is_waiting = false;
             let fits = match &frame {
-                Some(Ok(frame)) => frame.data_ref().is_none_or(|bytes| this.document.take(bytes)),
+                Some(Ok(frame)) => frame.data_ref().is_none_or(|bytes| this.watched.take(bytes)),
                 Some(Err(_)) => true,
-                None => this.document.end(),
+                None => this.watched.document.end(),
             };
             if !fits {
                 return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::InvalidData).into())));

@@ -40,6 +40,13 @@ pub(super) fn from_header(text: Option<&str>) -> S3Result<Tags> {
     checked(pairs.ok_or_else(|| s3_error!(InvalidArgument, "the tags' encoding"))?, TAGS_MAX)
 }
 
+/// As [`from_header`] reads them.
+pub(super) fn to_header(tagging: Tagging) -> String {
+    let encoded = |text: Option<String>| words::url_encoded(text.as_deref().unwrap_or_default());
+    let pair = |tag: Tag| format!("{}={}", encoded(tag.key), encoded(tag.value));
+    tagging.tag_set.into_iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
 fn from_set(tagging: Tagging, most: usize) -> S3Result<Tags> {
     let pair = |tag: Tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default());
     checked(tagging.tag_set.into_iter().map(pair).collect(), most)
