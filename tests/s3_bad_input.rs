@@ -7,7 +7,9 @@ mod support;
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use bucketfs::types::ChecksumKind;
 use support::http::Answer;
+use support::s3_frames::{Frames, sum};
 use support::s3_world::{World, is_long};
 use support::wait::now;
 use support::xattr;
@@ -47,6 +49,9 @@ fn documents_and_numbers_that_cannot_be() {
         let query = [("partNumber", number), ("uploadId", id.as_str())];
         let answer = world.s3.send("PUT", "/views/k", &query, &[], b"x");
         assert_eq!(answer.status, 400, "{number}: {}", answer.text());
+        let copy = [("x-amz-copy-source", "/views/none")];
+        let answer = world.s3.send("PUT", "/views/k", &query, &copy, b"");
+        assert_eq!(answer.status, 400, "{number}: {}", answer.text());
     }
     let unknown = [("partNumber", "1"), ("uploadId", "no-such-upload")];
     refused(&world.s3.send("PUT", "/views/k", &unknown, &[], b"x"), 404, "NoSuchUpload");
@@ -56,6 +61,18 @@ fn documents_and_numbers_that_cannot_be() {
         assert!(answer.status == 400 || answer.all("Key").is_empty(), "{token}: {}", answer.text());
     }
     assert!(world.keys().is_empty());
+}
+
+/// The log names what went wrong by the id that the client was told.
+#[test]
+fn an_error_is_found_in_the_log() {
+    let world = World::with("logged", &["--log-level", "debug"]);
+    let answer = world.get("none");
+    refused(&answer, 404, "NoSuchKey");
+    let id = answer.header("x-amz-request-id").unwrap();
+    let log = std::fs::read_to_string(world.dir.path().join("log")).unwrap();
+    let mut lines = log.lines().filter(|line| line.contains(id));
+    assert!(lines.any(|line| line.contains("GET /views/none: 404")), "{log}");
 }
 
 /// XML holds no control characters, so that no answer can repeat one: a client's fault, and not one of the node.
@@ -194,6 +211,44 @@ fn bodies_that_are_not_what_they_say() {
         assert_eq!(world.head("k").status, 404, "{sent} bytes of more have made an object");
     }
     assert!(world.keys().is_empty() && !world.file("k").exists());
+}
+
+/// Each frame is signed with the one before: none can be changed, left out or put elsewhere.
+#[test]
+fn frames_are_what_was_signed() {
+    let world = World::new("signed-frames");
+    let (first, second) = (vec![b'a'; 70_000], vec![b'b'; 70_000]);
+    let pieces = [first.as_slice(), &second, b"the rest"];
+    let whole = pieces.concat();
+    let sum = sum(ChecksumKind::Crc32, &whole);
+    let after = |body: &[u8], text: &[u8]| {
+        let last = body.windows(text.len()).rposition(|part| part == text);
+        last.expect("a part of the body") + text.len()
+    };
+    // "11170;chunk-signature=" and 64 digits before a piece, and what ends both.
+    let frame = 22 + 64 + 2 + first.len() + 2;
+    type Spoil<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let changes: [(&str, Spoil<'_>); 4] = [
+        ("a byte", &|body| body[frame + 100] ^= 1),
+        ("a signature", &|body| body[frame + 40] ^= 1),
+        ("another order", &|body| body[..2 * frame].rotate_left(frame)),
+        ("the last signature", &|body| {
+            let place = after(body, b"signature") + 20;
+            body[place] ^= 1;
+        }),
+    ];
+    for trailer in [None, Some(("x-amz-checksum-crc32", sum.as_str()))] {
+        let frames = Frames { pieces: &pieces, trailer };
+        for (what, change) in changes {
+            let answer = world.s3.put_signed("/views/k", &frames, change);
+            assert!([400, 403].contains(&answer.status), "{what}: {}", answer.text());
+            assert_eq!(world.head("k").status, 404, "{what} has made an object");
+        }
+        let answer = world.s3.put_signed("/views/k", &frames, |_| {});
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(world.get("k").body, whole);
+        assert_eq!(world.delete("k").status, 204);
+    }
 }
 
 #[test]

@@ -5,10 +5,10 @@
 mod support;
 
 use bucketfs::types::{ChecksumKind, from_base64};
-use bucketfs::vfs::Digests;
 use support::http::Answer;
 use support::rng::pattern;
 use support::s3::Client;
+use support::s3_frames::sum;
 use support::s3_world::World;
 
 fn status(answer: &Answer, code: u16) {
@@ -371,6 +371,28 @@ fn locks_and_keys_of_encryption_are_refused() {
             refused(&answer, 501, "NotImplemented");
         }
     }
+    // A key that nothing is encrypted with is no good for any request.
+    let key = ("x-amz-server-side-encryption-customer-algorithm", "AES256");
+    let of_source = ("x-amz-copy-source-server-side-encryption-customer-algorithm", "AES256");
+    let begun = world.s3.send("POST", "/views/new", &[("uploads", "")], &[], b"");
+    let id = begun.all("UploadId").remove(0);
+    let (upload, part) = (("uploadId", id.as_str()), ("partNumber", "1"));
+    let attributes = ("x-amz-object-attributes", "ETag");
+    for (method, path, query, headers) in [
+        ("GET", "/views/k", vec![], vec![key]),
+        ("GET", "/views/k", vec![("attributes", "")], vec![attributes, key]),
+        ("PUT", "/views/new", vec![upload, part], vec![key]),
+        ("PUT", "/views/new", vec![upload, part], vec![copy, key]),
+        ("PUT", "/views/new", vec![upload, part], vec![copy, of_source]),
+        ("PUT", "/views/new", vec![], vec![copy, of_source]),
+    ] {
+        refused(&world.s3.send(method, path, &query, &headers, b""), 501, "NotImplemented");
+    }
+    status(&world.send("HEAD", "k", &[key], b""), 501);
+    let list = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part>\
+                </CompleteMultipartUpload>";
+    let complete = world.s3.send("POST", "/views/new", &[upload], &[key], list.as_bytes());
+    refused(&complete, 501, "NotImplemented");
     assert_eq!(world.keys(), ["k"]);
 }
 
@@ -419,6 +441,10 @@ fn a_copy_takes_over_what_its_directives_say() {
     status(&copy("both", &directed(&[meta, tags])), 200);
     assert_eq!(told("both"), ["", "text/plain", "2", "red"]);
 
+    for name in ["x-amz-metadata-directive", "x-amz-tagging-directive"] {
+        refused(&copy("same", &directed(&[(name, "replace")])), 400, "InvalidArgument");
+    }
+
     refused(&copy("k", &[]), 400, "InvalidRequest");
     let redirect =
         |key: &str| world.head(key).header("x-amz-website-redirect-location").map(str::to_owned);
@@ -451,7 +477,69 @@ fn checksums_that_are_not_there_are_not_taken() {
     {
         refused(&complete(sum), 400, "InvalidPart");
     }
+    let composite = [("x-amz-checksum-type", "COMPOSITE")];
+    let list = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>\
+         </CompleteMultipartUpload>"
+    );
+    let query = [("uploadId", id.as_str())];
+    let other = world.s3.send("POST", "/views/k", &query, &composite, list.as_bytes());
+    refused(&other, 400, "InvalidRequest");
     status(&complete("<ChecksumCRC32>NhCmhg==</ChecksumCRC32>"), 200);
+}
+
+/// A copy by reference has a checksum of its bytes that its source does not have.
+#[test]
+fn a_copy_has_the_checksum_that_was_asked_for() {
+    let world = World::new("copied-sums");
+    let bytes = pattern(3, 2_500_000);
+    let crc = sum(ChecksumKind::Crc32, &bytes);
+    status(&world.send("PUT", "k", &[("x-amz-checksum-crc32", &crc)], &bytes), 200);
+    let copy = |to: &str, algorithm: &str| {
+        let headers = [("x-amz-copy-source", "/views/k"), ("x-amz-checksum-algorithm", algorithm)];
+        world.send("PUT", to, &headers, b"")
+    };
+    refused(&copy("new", "SHA3"), 501, "NotImplemented");
+    status(&world.head("new"), 404);
+    for (name, kind) in [("CRC32", ChecksumKind::Crc32), ("SHA256", ChecksumKind::Sha256)] {
+        let right = sum(kind, &bytes);
+        let copied = copy(name, name);
+        status(&copied, 200);
+        assert_eq!(copied.all(&format!("Checksum{name}")), [right.as_str()]);
+        let head = world.send("HEAD", name, &[("x-amz-checksum-mode", "ENABLED")], b"");
+        let header = format!("x-amz-checksum-{}", name.to_lowercase());
+        assert_eq!(head.header(&header), Some(right.as_str()));
+        assert_eq!(world.get(name).body, bytes);
+    }
+}
+
+/// A bucket has the tags it is made with, and is what was asked for, or is not made.
+#[test]
+fn a_bucket_is_made_as_it_was_asked_for() {
+    let world = World::new("made");
+    let made = |name: &str, headers: &[(&str, &str)], inside: &str| {
+        let open = "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">";
+        let document = format!("{open}{inside}</CreateBucketConfiguration>");
+        world.s3.send("PUT", &format!("/{name}"), &[], headers, document.as_bytes())
+    };
+    let tag = "<Tags><Tag><Key>cost</Key><Value>9</Value></Tag></Tags>";
+    status(&made("tagged", &[("x-amz-bucket-namespace", "global")], tag), 200);
+    let told = world.s3.send("GET", "/tagged", &[("tagging", "")], &[], b"");
+    assert_eq!((told.all("Key"), told.all("Value")), (vec!["cost".into()], vec!["9".into()]));
+    let twice = tag.replace("</Tags>", "<Tag><Key>cost</Key><Value>8</Value></Tag></Tags>");
+    refused(&made("other", &[], &twice), 400, "InvalidTag");
+    let zone = "<Location><Name>zone</Name><Type>AvailabilityZone</Type></Location>";
+    refused(&made("other", &[], zone), 501, "NotImplemented");
+    let own = [("x-amz-bucket-namespace", "account-regional")];
+    refused(&made("other", &own, ""), 501, "NotImplemented");
+    status(&world.s3.send("HEAD", "/other", &[], &[], b""), 404);
+    let list = |query: (&str, &str)| world.s3.send("GET", "/", &[query], &[], b"");
+    assert_eq!(list(("max-buckets", "1")).all("Name"), ["tagged"]);
+    assert_eq!(list(("bucket-region", "us-east-1")).all("Name"), ["tagged", "views"]);
+    assert!(list(("bucket-region", "eu-west-1")).all("Name").is_empty());
+    for most in ["0", "-1"] {
+        refused(&list(("max-buckets", most)), 400, "InvalidArgument");
+    }
 }
 
 /// Who may list a bucket may not read what its owner has noted of it.
@@ -608,12 +696,6 @@ fn rare_checksums_are_checked_and_kept() {
             assert_eq!(world.head(key).header(&name), None);
         }
     }
-}
-
-fn sum(kind: ChecksumKind, bytes: &[u8]) -> String {
-    let mut digests = Digests::new(&[kind]);
-    digests.update(bytes);
-    digests.finish().1.remove(0).1
 }
 
 /// Checksums of parts become one of the object: over all bytes, or over those of the parts.

@@ -7,7 +7,7 @@ use super::error::refuse;
 use super::listing::limit;
 use super::objects::{checksum_type, set_checksums};
 use super::service::Door;
-use super::words::{self, check_absent, check_version, size, time};
+use super::words::{self, check_no_key, check_version, size, time};
 use crate::types::{ChecksumKind, base64};
 use crate::vfs::ObjectInfo;
 
@@ -19,7 +19,7 @@ impl Door {
         let who = self.caller(&request)?;
         let input = request.input;
         check_version(input.version_id.as_deref())?;
-        check_absent(input.sse_customer_key.is_some(), "encryption by the server")?;
+        check_no_key(input.sse_customer_algorithm.as_deref(), input.sse_customer_key.as_deref())?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         let head = self.vfs.head_object(&who, &bucket, &key).await;
         let info = head.map_err(|error| refuse(&error))?;

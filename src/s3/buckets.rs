@@ -7,6 +7,7 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use super::acl::named_list;
 use super::error::refuse;
 use super::service::Door;
+use super::tags;
 use super::words::{self, check_absent, owner, time};
 use crate::error::Error as Refusal;
 use crate::types::BucketName as Name;
@@ -25,8 +26,9 @@ const FIRST_REGION: &str = "us-east-1";
 impl Door {
     /// # Errors
     /// Buckets are made where the endpoint is.
-    fn check_location(&self, asked: Option<&CreateBucketConfiguration>) -> S3Result<()> {
-        let place = asked.and_then(|asked| asked.location_constraint.as_ref());
+    fn check_location(&self, asked: &CreateBucketConfiguration) -> S3Result<()> {
+        check_absent(asked.bucket.is_some() || asked.location.is_some(), "directory buckets")?;
+        let place = asked.location_constraint.as_ref();
         let place = place.map(BucketLocationConstraint::as_str).filter(|name| !name.is_empty());
         match place {
             Some(name) if name != self.region => Err(s3_error!(IllegalLocationConstraintException)),
@@ -51,8 +53,13 @@ impl Door {
         let writer = ObjectOwnership::OBJECT_WRITER;
         let other = input.object_ownership.as_ref().is_some_and(|own| own.as_str() != writer);
         check_absent(other, "object ownership other than the writer's")?;
+        let global = BucketNamespace::GLOBAL;
+        let other = input.bucket_namespace.as_ref().is_some_and(|space| space.as_str() != global);
+        check_absent(other, "namespaces of buckets")?;
         let name = Name::new(&input.bucket).map_err(|_| s3_error!(InvalidBucketName))?;
-        self.check_location(input.create_bucket_configuration.as_ref())?;
+        let configuration = input.create_bucket_configuration.unwrap_or_default();
+        self.check_location(&configuration)?;
+        let tags = tags::of_bucket(configuration.tags.unwrap_or_default())?;
         match self.vfs.create_bucket(&who, &name).await {
             // As Amazon has it in its first region: making one's own bucket again changes nothing.
             Err(Refusal::AlreadyExists) if self.region == FIRST_REGION => {}
@@ -60,6 +67,10 @@ impl Door {
         }
         if let Some(acl) = acl {
             let set = self.vfs.set_access_list(&who, &name, None, &acl).await;
+            set.map_err(|error| refuse(&error))?;
+        }
+        if !tags.is_empty() {
+            let set = self.vfs.set_tags(&who, &name, None, &tags).await;
             set.map_err(|error| refuse(&error))?;
         }
         let location = Some(format!("/{name}"));
@@ -88,11 +99,15 @@ impl Door {
         let buckets = self.vfs.buckets(&who).map_err(|error| refuse(&error))?;
         let prefix = input.prefix.clone().unwrap_or_default();
         let after = input.continuation_token.clone().unwrap_or_default();
-        let most = usize::try_from(input.max_buckets.unwrap_or(i32::MAX)).unwrap_or(0).max(1);
-        let mut shown: Vec<_> = buckets
-            .into_iter()
-            .filter(|bucket| bucket.name.starts_with(&prefix) && bucket.name > after)
-            .collect();
+        let most = input.max_buckets.map(|most| usize::try_from(most).unwrap_or(0));
+        let most = most.unwrap_or(usize::MAX);
+        if most == 0 {
+            return Err(s3_error!(InvalidArgument, "a page has at least one bucket"));
+        }
+        let is_here = input.bucket_region.as_ref().is_none_or(|region| *region == self.region);
+        let is_shown = |name: &str| is_here && name.starts_with(&prefix) && name > after.as_str();
+        let mut shown: Vec<_> =
+            buckets.into_iter().filter(|bucket| is_shown(&bucket.name)).collect();
         let more = shown.len() > most;
         shown.truncate(most);
         let next = shown.last().filter(|_| more).map(|bucket| bucket.name.clone());

@@ -7,14 +7,16 @@ use super::acl::named_list;
 use super::auth::check_owner;
 use super::conditions::{self, Conditions};
 use super::error::refuse;
+use super::multipart::number;
 use super::objects::{checksum_type, kept_headers, set_checksums};
 use super::service::Door;
-use super::words::{self, check_demands, check_version, time};
-use crate::types::ByteRange;
-use crate::vfs::{Caller, ObjectReader, Uploaded};
+use super::words::{self, check_demands, check_no_key, check_version, time};
+use crate::error::Error;
+use crate::types::{BucketName, ByteRange, ChecksumKind};
+use crate::vfs::{Caller, Digests, ObjectHeaders, ObjectReader, Uploaded};
 
 /// Bytes of a part that are copied at once.
-const COPIED_AT_ONCE: u64 = 1 << 20;
+const COPIED_AT_ONCE: usize = 1 << 20;
 const REDIRECT: &str = "website-redirect-location";
 
 impl Door {
@@ -42,8 +44,12 @@ impl Door {
         let who = self.caller(&request)?;
         let input = request.input;
         check_demands!(input);
+        check_no_key(
+            input.copy_source_sse_customer_algorithm.as_deref(),
+            input.copy_source_sse_customer_key.as_deref(),
+        )?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
-        let reader = self
+        let mut reader = self
             .source(&who, &input.copy_source, input.expected_source_bucket_owner.as_deref())
             .await?;
         let conditions = Conditions {
@@ -53,9 +59,8 @@ impl Door {
             unmodified_since: input.copy_source_if_unmodified_since,
         };
         conditions.check_source(&reader.info)?;
-        let replaces = |directive: Option<&str>| directive == Some("REPLACE");
-        let new_meta = replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str));
-        let new_tags = replaces(input.tagging_directive.as_ref().map(TaggingDirective::as_str));
+        let new_meta = replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str))?;
+        let new_tags = replaces(input.tagging_directive.as_ref().map(TaggingDirective::as_str))?;
         let acl = named_list!(input, None).list(who.uid, self.bucket_uid(&bucket)?)?;
         let given = kept_headers(
             [
@@ -70,8 +75,8 @@ impl Door {
             input.metadata,
             input.tagging.as_deref(),
         )?;
-        let (redirect, class) = (given.standard.get(REDIRECT).cloned(), input.storage_class);
-        let changes = new_meta || new_tags || redirect.is_some() || class.is_some();
+        let redirects = given.standard.contains_key(REDIRECT);
+        let changes = new_meta || new_tags || redirects || input.storage_class.is_some();
         let onto_itself = matches!(&input.copy_source, CopySource::Bucket { bucket: from, key: name, .. }
             if **from == *input.bucket && **name == *input.key);
         if onto_itself && !changes {
@@ -80,17 +85,13 @@ impl Door {
                 "a copy of an object to itself must change its metadata"
             ));
         }
-        let mut headers = reader.info.headers.clone();
-        // Access lists and redirects are not copied.
-        headers.acl = acl;
-        headers.standard.remove(REDIRECT);
-        headers.standard.extend(redirect.map(|place| (REDIRECT.to_owned(), place)));
-        if new_meta {
-            (headers.standard, headers.meta) = (given.standard, given.meta);
+        if let Some(algorithm) = &input.checksum_algorithm {
+            let kind = words::checksum_kind(algorithm.as_str());
+            let kind = kind.ok_or_else(|| s3_error!(NotImplemented, "this checksum"))?;
+            sum_up(&mut reader, kind).await.map_err(|error| refuse(&error))?;
         }
-        if new_tags {
-            headers.tags = given.tags;
-        }
+        let given = ObjectHeaders { acl, ..given };
+        let headers = merged(reader.info.headers.clone(), given, (new_meta, new_tags));
         let condition =
             conditions::of_write(input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let copy = self.vfs.copy_object(&who, &reader, (&bucket, &key), Some(&headers), condition);
@@ -112,8 +113,13 @@ impl Door {
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
         let who = self.caller(&request)?;
         let input = request.input;
+        check_no_key(input.sse_customer_algorithm.as_deref(), input.sse_customer_key.as_deref())?;
+        check_no_key(
+            input.copy_source_sse_customer_algorithm.as_deref(),
+            input.copy_source_sse_customer_key.as_deref(),
+        )?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
-        let number = u16::try_from(input.part_number).unwrap_or(0);
+        let number = number(input.part_number)?;
         let place = (&bucket, &key, input.upload_id.as_str());
         let upload = self.vfs.upload_info(&who, &bucket, &key, &input.upload_id);
         let upload = upload.map_err(|error| refuse(&error))?;
@@ -147,19 +153,63 @@ impl Door {
         &self,
         reader: ObjectReader,
         range: ByteRange,
-        bucket: &crate::types::BucketName,
-        kinds: &[crate::types::ChecksumKind],
-    ) -> Result<Uploaded, crate::error::Error> {
+        bucket: &BucketName,
+        kinds: &[ChecksumKind],
+    ) -> Result<Uploaded, Error> {
         let mut writer = self.vfs.upload_part(bucket, kinds);
-        let mut at = range.start();
-        while at < range.end() {
-            let piece = ByteRange::between(at, range.end().min(at + COPIED_AT_ONCE));
+        for piece in pieces(range) {
             for bytes in reader.read(piece).await? {
                 writer.write(&bytes).await?;
             }
-            at = piece.end();
         }
         writer.finish().await
+    }
+}
+
+fn pieces(range: ByteRange) -> impl Iterator<Item = ByteRange> {
+    let starts = (range.start()..range.end()).step_by(COPIED_AT_ONCE);
+    let end = move |at: u64| range.end().min(at + COPIED_AT_ONCE as u64);
+    starts.map(move |at| ByteRange::between(at, end(at)))
+}
+
+/// The headers of a copy: the source's, but for those that are replaced. Access lists and redirects are not copied.
+fn merged(
+    of_source: ObjectHeaders,
+    given: ObjectHeaders,
+    (new_meta, new_tags): (bool, bool),
+) -> ObjectHeaders {
+    let tags = if new_tags { given.tags } else { of_source.tags };
+    if new_meta {
+        return ObjectHeaders { tags, ..given };
+    }
+    let (mut standard, meta) = (of_source.standard, of_source.meta);
+    standard.remove(REDIRECT);
+    standard.extend(given.standard.get_key_value(REDIRECT).map(|(k, v)| (k.clone(), v.clone())));
+    ObjectHeaders { standard, meta, tags, acl: given.acl }
+}
+
+/// Gives an object that is to be copied the checksum of its bytes that was asked for, in place of others.
+async fn sum_up(reader: &mut ObjectReader, kind: ChecksumKind) -> Result<(), Error> {
+    let info = &reader.info;
+    if !info.composite && info.checksums.iter().any(|(known, _)| *known == kind) {
+        return Ok(());
+    }
+    let mut digests = Digests::new(&[kind]);
+    for piece in pieces(ByteRange::between(0, info.size)) {
+        reader.read(piece).await?.iter().for_each(|bytes| digests.update(bytes));
+    }
+    let (_, checksums) = digests.finish();
+    let info = &mut reader.info;
+    (info.checksums, info.composite, info.part_sums) = (checksums, false, Vec::new());
+    Ok(())
+}
+
+/// Whether what the request says counts, and not what the source has.
+fn replaces(directive: Option<&str>) -> S3Result<bool> {
+    match directive {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(_) => Err(s3_error!(InvalidArgument, "a directive is COPY or REPLACE")),
     }
 }
 

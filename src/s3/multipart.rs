@@ -11,7 +11,7 @@ use super::error::refuse;
 use super::listing::{check_encoding, given, limit};
 use super::objects::{checksum_type, kept_headers, named_checksums, set_checksums};
 use super::service::Door;
-use super::words::{self, check_absent, check_demands, encoded, owner, size, time};
+use super::words::{self, check_demands, check_no_key, encoded, owner, size, time};
 use super::{body, conditions};
 use crate::types::{ChecksumKind, ObjectKey as Key};
 use crate::vfs::{Caller, Completion, NamedPart, NewUpload, UploadInfo, fits_xml};
@@ -21,7 +21,7 @@ const PARTS_MAX: i32 = 10_000;
 
 type Checksums = Option<(ChecksumKind, bool)>;
 
-fn number(part: i32) -> S3Result<u16> {
+pub(super) fn number(part: i32) -> S3Result<u16> {
     let number = u16::try_from(part).ok().filter(|_| (1..=PARTS_MAX).contains(&part));
     number.ok_or_else(|| s3_error!(InvalidArgument, "a part's number is 1 to 10000"))
 }
@@ -52,6 +52,17 @@ fn shown(checksum: Checksums) -> (Option<ChecksumAlgorithm>, Option<ChecksumType
     let kind = ChecksumAlgorithm::from_static(words::checksum_name(kind));
     let name = if composite { ChecksumType::COMPOSITE } else { ChecksumType::FULL_OBJECT };
     (Some(kind), Some(ChecksumType::from_static(name)))
+}
+
+/// # Errors
+/// `InvalidRequest` where a completion names another type than its upload has. Without a checksum Amazon S3 takes one of
+/// the whole object.
+fn check_type(asked: &ChecksumType, checksum: Checksums) -> S3Result<()> {
+    let whole = ChecksumType::from_static(ChecksumType::FULL_OBJECT);
+    match *asked == shown(checksum).1.unwrap_or(whole) {
+        true => Ok(()),
+        false => Err(s3_error!(InvalidRequest, "the upload has another checksum type")),
+    }
 }
 
 impl Door {
@@ -108,7 +119,7 @@ impl Door {
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let who = self.caller(&request)?;
         let input = request.input;
-        check_absent(input.sse_customer_key.is_some(), "encryption by the server")?;
+        check_no_key(input.sse_customer_algorithm.as_deref(), input.sse_customer_key.as_deref())?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         let number = number(input.part_number)?;
         let upload = self.upload(&who, &input.bucket, &key, &input.upload_id)?;
@@ -137,8 +148,13 @@ impl Door {
         let who = self.caller(&request)?;
         let place = self.place(&request);
         let input = request.input;
+        check_no_key(input.sse_customer_algorithm.as_deref(), input.sse_customer_key.as_deref())?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         let expected = named_checksums!(input);
+        let begun = self.upload(&who, &input.bucket, &key, &input.upload_id);
+        if let (Some(asked), Ok(upload)) = (&input.checksum_type, begun) {
+            check_type(asked, upload.checksum)?;
+        }
         let condition =
             conditions::of_write(input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
@@ -391,5 +407,11 @@ mod tests {
         assert!(wanted(Some("SHA1"), Some("FULL_OBJECT")).is_err());
         assert!(wanted(Some("CRC64NVME"), Some("COMPOSITE")).is_err());
         assert!(wanted(None, Some("COMPOSITE")).is_err() && wanted(None, None).unwrap().is_none());
+        let fits = |of: &'static str, checksum| {
+            check_type(&ChecksumType::from_static(of), checksum).is_ok()
+        };
+        let composite = Some((ChecksumKind::Crc32, true));
+        assert!(fits("COMPOSITE", composite) && !fits("FULL_OBJECT", composite));
+        assert!(fits("FULL_OBJECT", None) && !fits("COMPOSITE", None) && !fits("x", composite));
     }
 }

@@ -10,7 +10,7 @@ use super::conditions::{self, Conditions};
 use super::error::refuse;
 use super::part::{Part, partial};
 use super::service::Door;
-use super::words::{self, check_absent, check_demands, check_version, size, time};
+use super::words::{self, check_absent, check_demands, check_no_key, check_version, size, time};
 use super::{body, tags};
 use crate::types::Right;
 use crate::vfs::{Caller, ObjectHeaders, ObjectInfo, fits_xml};
@@ -205,7 +205,7 @@ impl Door {
         let who = self.caller(&request)?;
         let input = request.input;
         check_version(input.version_id.as_deref())?;
-        check_absent(input.sse_customer_key.is_some(), "encryption by the server")?;
+        check_no_key(input.sse_customer_algorithm.as_deref(), input.sse_customer_key.as_deref())?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         let opened = self.vfs.open_object(&who, &bucket, &key).await;
         let reader = opened.map_err(|error| refuse(&error))?;
@@ -234,6 +234,7 @@ impl Door {
         let who = self.caller(&request)?;
         let input = request.input;
         check_version(input.version_id.as_deref())?;
+        check_no_key(input.sse_customer_algorithm.as_deref(), input.sse_customer_key.as_deref())?;
         let (bucket, key) = (words::bucket(&input.bucket)?, words::key(&input.key)?);
         let head = self.vfs.head_object(&who, &bucket, &key).await;
         let info = head.map_err(|error| refuse(&error))?;

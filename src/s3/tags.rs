@@ -52,6 +52,11 @@ fn from_set(tagging: Tagging, most: usize) -> S3Result<Tags> {
     checked(tagging.tag_set.into_iter().map(pair).collect(), most)
 }
 
+/// The tags a bucket is made with.
+pub(super) fn of_bucket(tag_set: TagSet) -> S3Result<Tags> {
+    from_set(Tagging { tag_set }, BUCKET_TAGS_MAX)
+}
+
 /// A mount may have set what XML cannot hold: that is not told.
 fn to_set(tags: Tags) -> TagSet {
     let told = tags.into_iter().filter(|(key, value)| fits_xml(key) && fits_xml(value));
@@ -107,7 +112,7 @@ impl Door {
     ) -> S3Result<S3Response<PutBucketTaggingOutput>> {
         let who = self.caller(&request)?;
         let bucket = words::bucket(&request.input.bucket)?;
-        let tags = from_set(request.input.tagging, BUCKET_TAGS_MAX)?;
+        let tags = of_bucket(request.input.tagging.tag_set)?;
         let set = self.vfs.set_tags(&who, &bucket, None, &tags).await;
         set.map_err(|error| refuse(&error))?;
         let output = PutBucketTaggingOutput::default();

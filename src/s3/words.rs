@@ -15,6 +15,8 @@ use crate::vfs::fits_xml;
 /// What a version id of an object is, where versions are not kept.
 pub(super) const NULL_VERSION: &str = "null";
 
+pub(super) const ENCRYPTION: &str = "encryption by the server";
+
 pub(super) fn bucket(name: &str) -> S3Result<BucketName> {
     BucketName::new(name).map_err(|_| refuse(&Error::NoBucket))
 }
@@ -82,11 +84,10 @@ pub(super) fn check_class(class: Option<&str>) -> S3Result<()> {
 macro_rules! check_demands {
     ($input:expr) => {{
         words::check_class($input.storage_class.as_ref().map(StorageClass::as_str))?;
-        let encrypted = $input.server_side_encryption.is_some()
-            || $input.sse_customer_algorithm.is_some()
-            || $input.sse_customer_key.is_some()
-            || $input.ssekms_key_id.is_some();
-        words::check_absent(encrypted, "encryption by the server")?;
+        let encrypted = $input.server_side_encryption.is_some() || $input.ssekms_key_id.is_some();
+        words::check_absent(encrypted, words::ENCRYPTION)?;
+        let algorithm = $input.sse_customer_algorithm.as_deref();
+        words::check_no_key(algorithm, $input.sse_customer_key.as_deref())?;
         let locked = $input.object_lock_mode.is_some()
             || $input.object_lock_legal_hold_status.is_some()
             || $input.object_lock_retain_until_date.is_some();
@@ -94,6 +95,12 @@ macro_rules! check_demands {
     }};
 }
 pub(super) use check_demands;
+
+/// # Errors
+/// `NotImplemented` for a request that says how the object is encrypted.
+pub(super) fn check_no_key(algorithm: Option<&str>, key: Option<&str>) -> S3Result<()> {
+    check_absent(algorithm.is_some() || key.is_some(), ENCRYPTION)
+}
 
 /// # Errors
 /// `InvalidArgument` for a text that an XML answer could not repeat.

@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod node;
 pub mod rng;
 pub mod s3;
+pub mod s3_frames;
 pub mod s3_world;
 pub mod sys;
 pub mod target;

@@ -22,12 +22,12 @@ pub struct Client {
     pub offset: i64,
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// RFC 2104.
-fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+pub(super) fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mut block = [0_u8; 64];
     block[..key.len()].copy_from_slice(key);
     let pad = |with: u8| block.map(|byte| byte ^ with);
@@ -72,7 +72,7 @@ fn policy_time(offset: i64) -> String {
 }
 
 /// A body, as far as its signature goes.
-enum Payload<'a> {
+pub(super) enum Payload<'a> {
     Bytes(&'a [u8]),
     /// As many bytes, not signed.
     Stream(u64),
@@ -154,7 +154,7 @@ impl Client {
         fields.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn signing_key(&self, day: &str) -> Vec<u8> {
+    pub(super) fn signing_key(&self, day: &str) -> Vec<u8> {
         let start = format!("AWS4{}", self.secret).into_bytes();
         let words = [day, "us-east-1", "s3", "aws4_request"];
         words.iter().fold(start, |key, word| hmac(&key, word.as_bytes()))
@@ -252,7 +252,7 @@ impl Client {
     }
 
     /// The signed head of a request.
-    fn head(
+    pub(super) fn head(
         &self,
         method: &str,
         path: &str,
