@@ -208,6 +208,14 @@ fn conditions_hold() {
     assert_eq!(put(&[("if-none-match", "\"x\"")], b"").status, 200);
     let unknown = put(&[("if-none-match", "\"x\", \"y\"")], b"");
     assert_eq!(refused(&unknown), (400, "malformed".into()));
+    // What would be ignored, and the object replaced or removed all the same.
+    let date = ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT");
+    let part = ("content-range", "bytes 0-1/3");
+    for (method, header) in [("PUT", date), ("PUT", part), ("DELETE", date)] {
+        let ignored = world.send(method, key, &[header], b"ab");
+        assert_eq!(refused(&ignored), (400, "malformed".into()), "{method} {header:?}");
+    }
+    assert_eq!(world.ask("GET", key).text(), "");
     let absent = world.send("DELETE", "/objects/bucket/absent", &[("if-match", "*")], b"");
     assert_eq!(refused(&absent), (404, "no_object".into()));
 }

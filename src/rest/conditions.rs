@@ -78,6 +78,9 @@ pub(super) fn of_write(headers: &HeaderMap) -> Answer<Condition> {
             _ => None,
         }
     };
+    if headers.contains_key(IF_UNMODIFIED_SINCE) {
+        return Err(unknown());
+    }
     let given = |name: HeaderName| match headers.get(&name) {
         None => Ok(None),
         Some(_) => text(headers, &name).and_then(one).map(Some).ok_or_else(unknown),
@@ -177,6 +180,7 @@ mod tests {
         assert_eq!(of(&[(&IF_NONE_MATCH, "\"abc\"")]), Some(Condition::NotETag("abc".into())));
         assert_eq!(of(&[(&IF_MATCH, "\"a\", \"b\"")]), None);
         assert_eq!(of(&[(&IF_MATCH, "\"a\""), (&IF_NONE_MATCH, "*")]), None);
+        assert_eq!(of(&[(&IF_UNMODIFIED_SINCE, THEN)]), None);
     }
 
     #[test]

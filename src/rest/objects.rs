@@ -74,6 +74,10 @@ impl Stored {
 pub(super) async fn put(who: Who, place: Place, request: Request) -> Answer {
     let vfs = &who.serving.served.vfs;
     let asked = request.headers();
+    if asked.contains_key(CONTENT_RANGE) {
+        // RFC 9110, section 14.5: a part of an object is not taken for the whole.
+        return Err(Refused::malformed("an object is stored whole: no `Content-Range`"));
+    }
     let condition = conditions::of_write(asked)?;
     let (kept, md5) = (headers::kept(asked)?, body::expected_md5(asked)?);
     let target = (&place.bucket, &place.key);
