@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use support::mounts;
@@ -56,11 +57,19 @@ impl World {
     }
 
     fn start(&mut self) {
+        self.start_with(|_| {});
+    }
+
+    /// As [`Self::start`], with an environment.
+    fn start_with(&mut self, set: impl Fn(&mut Command)) {
         let (data, mount) = (self.data(), self.dir.path().join("mnt"));
         let options = ["--s3-listen", &self.address];
         let log = self.dir.path().join("log");
         let serve = Serve { data: &data, mount: &mount, show: None, options: &options, log: &log };
-        self.node = Some(Node::start(&serve));
+        let mut command = serve.command();
+        set(&mut command);
+        let node = self.node.insert(Node::spawn_command(&serve, &mut command));
+        node.wait_ready();
     }
 
     fn stop(&mut self) {
@@ -329,4 +338,26 @@ fn a_secret_is_nowhere_in_the_store_and_no_use_without_the_sealing_key() {
     world.start();
     let made = world.key(&["--admin"]);
     assert_eq!(ask(&made, "GET", "/bucket", &[], b""), "200");
+}
+
+/// systemd.exec(5), "Credentials": the service manager hands the key over, and the data directory has none.
+#[test]
+fn the_sealing_key_may_be_a_credential_of_the_service() {
+    let mut world = World::new("credential");
+    world.run(&["bucket", "create", "bucket"]).unwrap();
+    world.stop();
+    let (kept, handed) = (world.data().join("secrets.key"), world.dir.path().join("credentials"));
+    fs::create_dir(&handed).unwrap();
+    fs::rename(&kept, handed.join("bucketfs.secrets-key")).unwrap();
+    let handed = handed.as_path();
+    world.start_with(|command| {
+        command.env("CREDENTIALS_DIRECTORY", handed);
+    });
+    assert_eq!(ask(&world.admin, "GET", "/bucket", &[], b""), "200");
+    let made = world.key(&["--admin"]);
+    assert_eq!(ask(&made, "GET", "/bucket", &[], b""), "200");
+    assert!(!kept.exists());
+    world.stop();
+    world.start();
+    assert_eq!(ask(&made, "GET", "/bucket", &[], b""), "500 InternalError");
 }

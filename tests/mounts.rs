@@ -287,6 +287,27 @@ fn a_mapped_page_is_written_back_where_it_belongs() {
     node.stop();
 }
 
+/// fallocate(2): what cannot be done is said, and nothing changes.
+#[test]
+fn other_modes_of_fallocate_are_not_there() {
+    let store = Store::new();
+    let node = store.serve(&[]);
+    let path = store.bucket().join("allocated");
+    fs::write(&path, [1; 8192]).unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    for mode in [
+        libc::FALLOC_FL_COLLAPSE_RANGE,
+        libc::FALLOC_FL_INSERT_RANGE,
+        libc::FALLOC_FL_UNSHARE_RANGE,
+        libc::FALLOC_FL_PUNCH_HOLE,
+    ] {
+        let refused = sys::fallocate(file.as_raw_fd(), mode, 0, 4096).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EOPNOTSUPP), "mode {mode:#x}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), [1; 8192]);
+    node.stop();
+}
+
 /// fcntl(2) takes O_APPEND from a descriptor, or gives it: writes went by what it was opened with.
 #[test]
 fn writes_go_by_the_flags_of_the_moment() {

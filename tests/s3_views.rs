@@ -8,12 +8,14 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use support::http::Answer;
 use support::mounts::run;
 use support::s3::Client;
 use support::s3_world::World;
-use support::xattr;
+use support::wait::until;
+use support::{sys, xattr};
 
 fn status(answer: &Answer, code: u16) {
     assert_eq!(answer.status, code, "{}", answer.text());
@@ -149,6 +151,27 @@ fn a_closed_file_is_listed_as_it_is() {
     fs::remove_file(world.file("f.json")).unwrap();
     assert!(world.keys().is_empty());
     status(&world.get("f.json"), 404);
+}
+
+/// > `Last-Modified` is when the bytes were last committed, whatever a mount says of the times of the file
+#[test]
+fn last_modified_moves_with_commits_and_not_with_times() {
+    let world = World::new("modified");
+    let path = world.file("k");
+    fs::write(&path, b"one").unwrap();
+    let told = || httpdate::parse_http_date(world.head("k").header("last-modified").unwrap());
+    let written = told().unwrap();
+    sys::utimens(&path, [(1_000_000, 0); 2]).unwrap();
+    assert_eq!(told().unwrap(), written);
+    assert_eq!(fs::metadata(&path).unwrap().mtime(), 1_000_000);
+    let later = until("a later time of a commit", Duration::from_secs(30), || {
+        fs::write(&path, b"two").unwrap();
+        told().ok().filter(|time| *time > written)
+    });
+    fs::rename(&path, world.file("moved")).unwrap();
+    let moved = world.head("moved");
+    let moved = httpdate::parse_http_date(moved.header("last-modified").unwrap());
+    assert_eq!(moved.unwrap(), later);
 }
 
 #[test]

@@ -102,7 +102,8 @@ impl Node {
         Self::spawn_command(serve, serve.command().uid(user).gid(user))
     }
 
-    fn spawn_command(serve: &Serve<'_>, command: &mut Command) -> Self {
+    /// Starts a program of [`Serve::command`] that was told more.
+    pub fn spawn_command(serve: &Serve<'_>, command: &mut Command) -> Self {
         let mut child = command.spawn().expect("starting the program");
         let lines = lines_of(&mut child);
         Self {
