@@ -126,9 +126,14 @@ impl Placement {
         places.iter().filter(|node| stored_on.contains(node)).count() >= quorum(places.len())
     }
 
+    /// Whether a node is no more, with all it had.
+    pub fn is_gone(&self, node: NodeId) -> bool {
+        self.gone.binary_search(&node).is_ok()
+    }
+
     /// Notes in a chunk's record who has to get it, and who may give it up once all places have it.
     pub(super) fn note(&self, id: ChunkId, record: &mut ChunkRecord) {
-        record.stored_on.retain(|node| self.gone.binary_search(node).is_err());
+        record.stored_on.retain(|node| !self.is_gone(*node));
         (record.missing_on, record.surplus_on) = (Vec::new(), Vec::new());
         if record.references == 0 || self.members.is_empty() {
             return;

@@ -36,15 +36,17 @@ pub enum Seen {
 pub fn require_copies(state: &mut State<'_>, id: ChunkId, namer: Namer) -> Step<Seen> {
     let record = state.chunk(id)?.ok_or(Refusal::UnknownChunk)?;
     let stored_on = record.stored_on.clone();
-    if state.placement()?.is_quorum(id, &stored_on) {
+    let placement = state.placement()?;
+    if placement.is_quorum(id, &stored_on) {
         return Ok(Seen::Quorum);
     }
+    let is_somewhere = stored_on.iter().any(|node| !placement.is_gone(*node));
     let may_relax = match namer {
         Namer::File(ino) => is_relaxed(state, ino)?,
         Namer::Staged { may_relax } => may_relax,
         Namer::Nobody => false,
     };
-    require(may_relax && !stored_on.is_empty(), Refusal::TooFewCopies)?;
+    require(may_relax && is_somewhere, Refusal::TooFewCopies)?;
     Ok(Seen::Relaxed)
 }
 
@@ -82,8 +84,8 @@ pub fn settle_in(state: &State<'_>, ino: Ino, inode: &mut Inode, parent: Ino) ->
 /// # Errors
 /// [`Refusal::TooFewCopies`]; after a change of the placement until it is vouched for.
 pub fn require_taken(state: &mut State<'_>, staged: &Staged, is_relaxed: bool) -> Step<()> {
-    let is_current = staged.epoch == state.placement()?.epoch && !staged.is_relaxed;
-    require(is_relaxed || is_current, Refusal::TooFewCopies)
+    let is_current = staged.epoch == state.placement()?.epoch;
+    require(is_current && (is_relaxed || !staged.is_relaxed), Refusal::TooFewCopies)
 }
 
 pub fn vouch(state: &mut State<'_>, content: ContentId) -> Step<Outcome> {

@@ -132,9 +132,10 @@ impl Copies {
         on: &[NodeId],
         need: Need,
     ) -> Result<Vec<NodeId>> {
+        let placement = self.table.view().placement()?;
         let enough = match need {
-            Need::Quorum => self.table.view().placement()?.is_quorum(id, on),
-            Need::One => !on.is_empty(),
+            Need::Quorum => placement.is_quorum(id, on),
+            Need::One => on.iter().any(|node| !placement.is_gone(*node)),
         };
         if enough {
             return Ok(on.to_vec());

@@ -313,6 +313,32 @@ fn what_was_staged_lightly_is_taken_lightly() {
     bench.check();
 }
 
+/// One copy is enough, but not one on a node that is no more.
+#[test]
+fn what_only_a_gone_node_had_is_not_taken() {
+    let (mut bench, ino) = Bench::with_nodes(&[1, 2, 3, 4]);
+    bench.relax(ino);
+    let content = bench.next_content();
+    let staged = bench.chunk_on(&[4]);
+    assert_eq!(bench.stage(content, staged.clone(), true), Outcome::Done);
+    let chunk = bench.chunk_on(&[4]);
+    bench.set_node(4, NodeState::Gone);
+    let ops = vec![WriteOp::Outline { content: bench.next_content() }, write(0, &chunk)];
+    let late = commit(&mut bench, ino, ops, vec![chunk]);
+    bench.refused(late, Refusal::TooFewCopies);
+    let bucket = bench.inode(ino).unwrap().parent;
+    let body = ObjectBody::Staged { content, size: K.into() };
+    let put = PutObject { body, ..bench.object(bucket, "k", "") };
+    bench.refused(Mutation::PutObject(Box::new(put.clone())), Refusal::TooFewCopies);
+    bench.refused(Mutation::Vouch { content }, Refusal::TooFewCopies);
+    bench.propose(Mutation::Stored { node: 1, ids: vec![staged.id] });
+    bench.propose(Mutation::Stored { node: 2, ids: vec![staged.id] });
+    bench.propose(Mutation::Stored { node: 3, ids: vec![staged.id] });
+    assert_eq!(bench.propose(Mutation::Vouch { content }), Outcome::More(false));
+    assert!(matches!(bench.propose(Mutation::PutObject(Box::new(put))), Outcome::Put { .. }));
+    bench.check();
+}
+
 /// Between staging and taking, one node became three: what has one copy only is not acknowledged as
 /// if it had two.
 #[test]
