@@ -29,6 +29,7 @@
 //! unfinished. Files that no record names (unfinished, or deleted shortly before a power cut that
 //! brought the name back) are garbage for whoever compares the store with the records.
 
+mod arrivals;
 mod blocks;
 mod buffers;
 mod cache;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
+use super::arrivals::Arrivals;
 use super::buffers::Buffers;
 use super::cache::{Cache, OpenChunk};
 use super::damage::Damage;
@@ -24,8 +24,6 @@ use crate::types::ChunkId;
 
 /// Files kept open for reading.
 const OPEN_FILES: usize = 256;
-/// Arrived files that are remembered.
-const ARRIVALS_MAX: usize = 16 << 10;
 /// A file made and removed at the start, to learn what the file system can do.
 const PROBE: &str = "probe";
 
@@ -44,7 +42,7 @@ pub struct ChunkStore {
     pub(super) buffers: Buffers,
     pub(super) damage: Damage,
     /// Files that other nodes have sent, and that the log has to hear of.
-    arrivals: Mutex<Vec<ChunkId>>,
+    arrivals: Arrivals,
     /// The first failed sync.
     failed: OnceLock<String>,
     /// Reads and writes are measured, if somebody asked for it.
@@ -78,7 +76,7 @@ impl ChunkStore {
             blocks: Cache::new(read_cache),
             buffers: Buffers::default(),
             damage: Damage::default(),
-            arrivals: Mutex::default(),
+            arrivals: Arrivals::default(),
             failed: OnceLock::new(),
             meter: OnceLock::new(),
         })
@@ -117,6 +115,20 @@ impl ChunkStore {
         self.put(&chunk.footer, &chunk.data)
     }
 
+    /// As [`Self::keep`] and [`Self::sync_names`], of a chunk that another node has sent and will name. Nobody
+    /// [discards](Self::discard) it before it was among [`Self::take_arrivals`].
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn accept(&self, chunk: &SealedChunk) -> Result<()> {
+        self.check_health()?;
+        let _turn = self.turns.take(chunk.id());
+        self.put_in_turn(&chunk.footer, &chunk.data)?;
+        self.sync_names()?;
+        self.arrivals.note(chunk.id());
+        Ok(())
+    }
+
     /// Measures reads and writes from now on.
     pub fn measure(&self, meter: Meter<1>) {
         // The first one stays.
@@ -132,12 +144,16 @@ impl ChunkStore {
     }
 
     fn put(&self, footer: &Footer, data: &AlignedBuf) -> Result<()> {
+        let _turn = self.turns.take(footer.info.header.id);
+        self.put_in_turn(footer, data)
+    }
+
+    fn put_in_turn(&self, footer: &Footer, data: &AlignedBuf) -> Result<()> {
         self.measured("write", || self.put_unmeasured(footer, data))
     }
 
     fn put_unmeasured(&self, footer: &Footer, data: &AlignedBuf) -> Result<()> {
         let id = footer.info.header.id;
-        let _turn = self.turns.take(id);
         let path = chunk_path(&self.root, id);
         let file = match self.create(&path) {
             Ok(file) => Some(file),
@@ -271,17 +287,21 @@ impl ChunkStore {
         self.damage.list()
     }
 
-    /// Notes that another node has sent a chunk, which is on disk. Of very many some are forgotten.
+    /// Notes again what was among [`Self::take_arrivals`], and the log could not be told of.
     pub fn arrived(&self, id: ChunkId) {
-        let mut arrivals = self.arrivals.lock();
-        if arrivals.len() < ARRIVALS_MAX {
-            arrivals.push(id);
-        }
+        self.arrivals.note(id);
     }
 
-    /// What has [arrived](Self::arrived) since the last call.
+    /// What was [accepted](Self::accept) since the last call. Of very many some are forgotten.
     pub fn take_arrivals(&self) -> Vec<ChunkId> {
-        std::mem::take(&mut self.arrivals.lock())
+        self.arrivals.take()
+    }
+
+    /// Removes the file of a chunk that nobody needs here, but for one that has come since
+    /// [`Self::take_arrivals`]: whoever has sent it counts on it. False when it is kept, or was not there.
+    pub fn discard(&self, id: ChunkId) -> Result<bool> {
+        let _turn = self.turns.take(id);
+        if self.arrivals.may_have(id) { Ok(false) } else { self.delete(id) }
     }
 
     /// Removes a chunk's file; false when there was none. A power cut may bring it back.

@@ -144,6 +144,26 @@ fn a_full_node_tells_what_it_has() {
     });
 }
 
+/// What has come is not forgotten, and not given up, before the log has heard of it.
+#[test]
+fn a_node_tells_later_what_it_could_not_tell() {
+    runtime().block_on(async {
+        let cluster = Cluster::new(3).await;
+        cluster.set_down(2, true);
+        cluster.write(0, "f", &data(1)).await.unwrap();
+        cluster.set_down(2, false);
+        let (node, ids) = (&cluster.nodes[2], cluster.chunks().into_keys());
+        let ids: Vec<_> = ids.collect();
+        for id in &ids {
+            node.chunks.accept(&cluster.nodes[0].chunks.load(*id).unwrap()).unwrap();
+        }
+        cluster.replica.close().await.unwrap();
+        assert!(node.repair.round().await.is_err());
+        assert!(ids.iter().all(|id| !node.chunks.discard(*id).unwrap()));
+        assert_eq!(node.chunks.take_arrivals(), ids);
+    });
+}
+
 /// A full disk gets room by what it may give up.
 #[test]
 fn a_full_node_gives_up_what_it_may() {

@@ -43,6 +43,24 @@ fn the_hash_is_that_of_the_data() {
     assert_eq!(crate::types::hex(&hash), known);
 }
 
+/// Whoever has sent a chunk counts on it, also where there was a file of it that nobody needed.
+#[test]
+fn what_has_arrived_is_not_discarded() {
+    let Fixture { store, .. } = fixture();
+    let id = id(1, 7);
+    let chunk = sealed(id, 100_000);
+    store.keep(&chunk).unwrap();
+    store.accept(&chunk).unwrap();
+    assert!(!store.discard(id).unwrap());
+    store.verify(id).unwrap();
+    assert_eq!(store.take_arrivals(), [id]);
+    store.arrived(id);
+    assert!(!store.discard(id).unwrap());
+    assert_eq!(store.take_arrivals(), [id]);
+    assert!(store.discard(id).unwrap() && !store.discard(id).unwrap());
+    assert!(matches!(store.verify(id), Err(Error::NotFound)));
+}
+
 #[test]
 fn an_id_written_again_is_the_same_chunk_or_refused() {
     let Fixture { store, root, .. } = fixture();

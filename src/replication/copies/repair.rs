@@ -197,9 +197,26 @@ impl Repair {
     /// Tells of copies that landed here after their chunk was named. Each node speaks for itself: what
     /// its writer knows of a copy may be of before this node has removed it as one too many.
     async fn tell_landed(&self) -> Result<()> {
-        let (mut told, mut freed) = (Vec::new(), Vec::new());
         let arrived = self.copies.chunks.take_arrivals().into_iter().map(|id| (self.node(), id));
-        for (node, id) in self.copies.take_landed().into_iter().chain(arrived) {
+        let landed: Vec<_> = self.copies.take_landed().into_iter().chain(arrived).collect();
+        let told = self.tell(&landed).await;
+        if told.is_err() {
+            // Until the log has heard of them they are not to be taken for too many.
+            landed.into_iter().for_each(|(node, id)| self.note_landed(node, id));
+        }
+        told
+    }
+
+    fn note_landed(&self, node: NodeId, id: ChunkId) {
+        match node == self.node() {
+            true => self.copies.chunks.arrived(id),
+            false => self.copies.tally.landed(node, id),
+        }
+    }
+
+    async fn tell(&self, landed: &[(NodeId, ChunkId)]) -> Result<()> {
+        let (mut told, mut freed) = (Vec::new(), Vec::new());
+        for &(node, id) in landed {
             let view = self.copies.table.view();
             match view.chunk(id)? {
                 Some(record) if node != self.node() || record.stored_on.contains(&node) => {}
@@ -209,8 +226,7 @@ impl Repair {
                 // told again.
                 None if self.replica.is_settled_chunk(id) => freed.push(id),
                 // Its commit is under way.
-                None if node == self.node() => self.copies.chunks.arrived(id),
-                None => self.copies.tally.landed(node, id),
+                None => self.note_landed(node, id),
             }
         }
         if !told.is_empty() {
@@ -230,16 +246,20 @@ impl Repair {
         Ok(())
     }
 
-    /// Deletes files that no record wants on this node. One that cannot be deleted stays until the next
-    /// inventory.
+    /// Deletes files that no record wants on this node, and none that was told of when this began. One that
+    /// cannot be deleted stays until the next inventory.
     pub(super) async fn delete(&self, ids: Vec<ChunkId>) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.replica.barrier().await?;
         let copies = Arc::clone(&self.copies);
         let delete = move || {
             for id in ids {
                 if copies.is_wanted_here(id)? {
                     continue;
                 }
-                if let Err(error) = copies.chunks.delete(id) {
+                if let Err(error) = copies.chunks.discard(id) {
                     log::warn!("chunk {id}, which nobody needs here, stays for now: {error}");
                     continue;
                 }

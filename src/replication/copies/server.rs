@@ -69,14 +69,12 @@ impl ChunkServer {
         if self.chunks.space()?.available < RESERVE.saturating_add(chunk.file_len()) {
             return Err(Error::NoSpace);
         }
-        self.chunks.keep(&chunk)?;
+        self.chunks.accept(&chunk)?;
         // Freed meanwhile: whoever deletes files then has not seen this one.
         if let Err(unwanted) = self.check_wanted(id) {
             self.chunks.delete(id)?;
             return Err(unwanted);
         }
-        self.chunks.sync_names()?;
-        self.chunks.arrived(id);
         Ok(id)
     }
 
