@@ -310,6 +310,54 @@ fn killed_nodes_lose_nothing_and_the_others_go_on() {
     }
 }
 
+/// With five copies and five voters any two may go, the leader among them; a sixth node learns and serves.
+#[test]
+fn of_five_voters_two_may_be_killed() {
+    own_namespace();
+    const NODES: usize = 6;
+    let mut cluster = Cluster::start_with("five", NODES, &["--replication-factor", "5"]);
+    fs::create_dir(cluster.path(0, "bucket")).unwrap();
+    let role = |cluster: &Cluster, place: usize| {
+        let status = cluster.status(0);
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let id = cluster.id(place);
+        let member = members.into_iter().find(|member| member["node"].as_u64() == id);
+        member.map(|member| text(&member, "role")).unwrap_or_default()
+    };
+    let learner = (0..NODES).find(|place| role(&cluster, *place) == "learner").expect("a learner");
+    let leader = until("there is a leader", LIMIT, || cluster.leader(0));
+    let other = (0..NODES).find(|place| ![leader, learner].contains(place)).unwrap();
+    let writers = (0..NODES).filter(|place| ![leader, other].contains(place));
+    let writers: Vec<Writer> =
+        writers.map(|place| Writer::start(cluster.mount(place), place)).collect();
+    let grow = |what: &str| {
+        let before: Vec<u64> = writers.iter().map(Writer::count).collect();
+        until(what, LIMIT, || {
+            pause(Duration::from_millis(50));
+            let mut pairs = writers.iter().zip(&before);
+            pairs.all(|(writer, before)| writer.count() > before + 3).then_some(())
+        });
+    };
+    grow("the writers have begun");
+    cluster.kill(leader);
+    cluster.kill(other);
+    grow("writes go on with three of five voters");
+    let mut expected = BTreeMap::new();
+    writers.into_iter().for_each(|writer| expected.extend(writer.finish().acknowledged));
+    let check = |cluster: &Cluster, place: usize| {
+        let found = contents(&cluster.mount(place));
+        for (name, bytes) in &expected {
+            assert!(found.get(name) == Some(bytes), "node {place}: {}", name.display());
+        }
+    };
+    let alive = (0..NODES).filter(|place| ![leader, other].contains(place));
+    alive.for_each(|place| check(&cluster, place));
+    for place in [leader, other] {
+        cluster.restart(place);
+        check(&cluster, place);
+    }
+}
+
 /// A voter is drained and removed while its data is in use; then its disk is gone, and nothing is
 /// missing.
 #[test]

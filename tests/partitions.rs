@@ -5,14 +5,15 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use support::cluster::{Cluster, contents};
-use support::fio::{Fio, Jobs};
+use support::cluster::Cluster;
+use support::jobs::{Jobs, Working, copy, fio, marks, plant};
 use support::links::Flow;
-use support::mounts::own_namespace;
+use support::mounts::{own_namespace, scratch};
 use support::rng::{Rng, number, seed};
+use support::tree::{differing, look};
 use support::wait::{now, pause, until};
 use support::writers::{Calls, Writer};
 
@@ -87,8 +88,10 @@ fn a_fault_of_one_node_loses_nothing_and_heals() {
     let mut rng = Rng::new(seed(1));
     let mut cluster = Cluster::start_linked("partitions", NODES, &[]);
     fs::create_dir(cluster.path(0, "bucket")).unwrap();
-    fs::create_dir(cluster.path(0, "fio")).unwrap();
-    let (mut expected, mut fio) = (BTreeMap::new(), Jobs::default());
+    fs::create_dir(cluster.path(0, "jobs")).unwrap();
+    let original = scratch("original");
+    plant(original.path());
+    let (mut acknowledged, mut all) = (BTreeMap::new(), [Jobs::default(), Jobs::default()]);
     for round in 0..number("BUCKETFS_PARTITIONS", FAULTS.len() as u64) as usize {
         let fault = FAULTS[round % FAULTS.len()];
         let leader = until("there is a leader", LIMIT, || cluster.leader(round % NODES));
@@ -97,7 +100,7 @@ fn a_fault_of_one_node_loses_nothing_and_heals() {
             0 => leader,
             _ => rng.below(NODES as u64) as usize,
         };
-        let mut load = Load::start(&cluster, round, victim);
+        let mut load = Load::start(&cluster, round, victim, original.path());
         let begun = now();
         fault.begin(&mut cluster, victim);
         let paused = load.wait_for_others(victim, begun);
@@ -110,35 +113,51 @@ fn a_fault_of_one_node_loses_nothing_and_heals() {
             load.wait_for_refusal(victim);
         }
         fault.end(&mut cluster, victim);
-        let jobs = load.finish(fault, victim, &mut expected);
-        println!("  fio: {jobs:?}");
-        (fio.done, fio.refused) = (fio.done + jobs.done, fio.refused + jobs.refused);
-        compare(&cluster, round, &expected);
+        let (jobs, written) = load.finish(fault, victim);
+        println!("  {}: {jobs:?}", if copies(round) { "copies" } else { "fio" });
+        (0..NODES).for_each(|place| compare(&cluster, place, &written));
+        acknowledged.extend(written);
+        if copies(round) {
+            compare_copies(&cluster, round, &jobs, original.path());
+        }
+        all[usize::from(copies(round))].add(jobs);
     }
-    assert!(fio.done > 0, "no job of fio has read what it wrote: {fio:?}");
+    // What was right after its round is right after all others.
+    compare(&cluster, 0, &acknowledged);
+    assert!(all.iter().all(|jobs| !jobs.done.is_empty()), "no job has come to its end: {all:?}");
 }
 
-/// A writer on each node, one through the S3 endpoint of one of them, and fio beside it where nothing happens.
+/// Whether cp(1) and rsync(1) work beside a round, or fio(1).
+fn copies(round: usize) -> bool {
+    round % 2 == 1
+}
+
+/// A writer on each node, one through the S3 endpoint of one of them, and other people's programs beside it where
+/// nothing happens.
 struct Load {
     /// By place.
     writers: Vec<(usize, Writer)>,
-    fio: Option<Fio>,
+    jobs: Option<Working>,
 }
 
 impl Load {
     /// Returns when all write.
-    fn start(cluster: &Cluster, round: usize, victim: usize) -> Self {
+    fn start(cluster: &Cluster, round: usize, victim: usize, original: &Path) -> Self {
         let writer = |place| (place, Writer::start(cluster.mount(place), place + 10 * round));
         let mut writers: Vec<(usize, Writer)> = (0..NODES).map(writer).collect();
         let by_s3 = round / 2 % NODES;
         writers.push((by_s3, Writer::start_s3(cluster.s3(by_s3), 10 * round)));
         let calm = (victim + 1) % NODES;
-        let fio = Fio::start(cluster.path(calm, &format!("fio/{round}")));
+        let (dir, original) = (cluster.path(calm, &jobs_of(round)), original.to_owned());
+        let jobs = match copies(round) {
+            true => Working::start(dir, move |dir, number| copy(&original, dir, number)),
+            false => Working::start(dir, fio),
+        };
         until("the writers have begun", LIMIT, || {
             pause(Duration::from_millis(20));
             writers.iter().all(|(_, writer)| writer.count() > 3).then_some(())
         });
-        Self { writers, fio: Some(fio) }
+        Self { writers, jobs: Some(jobs) }
     }
 
     /// Returns when the nodes that nothing happens to write again, with the time from `begun`, when the
@@ -166,13 +185,10 @@ impl Load {
         });
     }
 
-    fn finish(
-        &mut self,
-        fault: Fault,
-        victim: usize,
-        expected: &mut BTreeMap<PathBuf, Vec<u8>>,
-    ) -> Jobs {
-        let jobs = self.fio.take().map(Fio::finish).unwrap_or_default();
+    /// Ends all of it; what was acknowledged.
+    fn finish(&mut self, fault: Fault, victim: usize) -> (Jobs, BTreeMap<PathBuf, Vec<u8>>) {
+        let mut acknowledged = BTreeMap::new();
+        let jobs = self.jobs.take().map(Working::finish).unwrap_or_default();
         for (number, (place, writer)) in self.writers.drain(..).enumerate() {
             let refused = writer.failed();
             let written = writer.finish();
@@ -190,27 +206,44 @@ impl Load {
                 !is_there || *broken == 0 && refusals.iter().all(|refusal| *refusal == code),
                 "{fault:?}: node {place} refused with {refusals:?}, {broken} without an answer"
             );
-            expected.extend(written.acknowledged);
+            acknowledged.extend(written.acknowledged);
         }
-        jobs
+        (jobs, acknowledged)
     }
 }
 
-/// Every node has every byte that was acknowledged on any.
-fn compare(cluster: &Cluster, round: usize, expected: &BTreeMap<PathBuf, Vec<u8>>) {
+fn jobs_of(round: usize) -> String {
+    format!("jobs/{round}")
+}
+
+/// Every node has every copy that a program has made without an error, with its permissions and times.
+fn compare_copies(cluster: &Cluster, round: usize, jobs: &Jobs, original: &Path) {
+    let (bytes, stats) = (look(original).expect("reading the original"), marks(original));
     for place in 0..NODES {
-        until("the node is a member again", LIMIT, || {
-            pause(Duration::from_millis(100));
-            (cluster.status(place)["healthy"] == true).then_some(())
-        });
-        let found = contents(&cluster.mount(place));
-        for (name, bytes) in expected {
-            let there = found.get(name).map(Vec::len);
-            assert!(
-                found.get(name) == Some(bytes),
-                "round {round}, node {place}: {} has {there:?} bytes",
-                name.display()
-            );
+        let dir = cluster.path(place, &jobs_of(round));
+        for number in &jobs.done {
+            let copy = dir.join(number.to_string());
+            let found = look(&copy).unwrap_or_else(|error| panic!("{}: {error}", copy.display()));
+            let others = differing(&bytes, &found);
+            assert!(others.is_empty(), "{}: {others:?}", copy.display());
+            assert_eq!(marks(&copy), stats, "{}", copy.display());
         }
+    }
+}
+
+/// A node has every byte that was acknowledged on any.
+fn compare(cluster: &Cluster, place: usize, expected: &BTreeMap<PathBuf, Vec<u8>>) {
+    until("the node is a member again", LIMIT, || {
+        pause(Duration::from_millis(100));
+        (cluster.status(place)["healthy"] == true).then_some(())
+    });
+    for (name, bytes) in expected {
+        let found = fs::read(cluster.mount(place).join(name));
+        let there = found.as_ref().map(Vec::len);
+        assert!(
+            found.as_ref().is_ok_and(|found| found == bytes),
+            "node {place}: {} has {there:?} bytes",
+            name.display()
+        );
     }
 }

@@ -7,9 +7,9 @@
 pub mod churn;
 pub mod clients;
 pub mod cluster;
-pub mod fio;
 pub mod history;
 pub mod http;
+pub mod jobs;
 pub mod links;
 pub mod mounts;
 pub mod node;
