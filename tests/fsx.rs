@@ -64,7 +64,7 @@ const MIXES: [Mix; 3] = [
 fn agrees_on(target: Target) {
     let stage = Stage::new("fsx", target);
     let seeds = number("BUCKETFS_FSX_SEEDS", 1);
-    let usual = if target == Target::ThreeNodes { 1_000 } else { 5_000 };
+    let usual = if target == Target::ThreeNodes { 600 } else { 2_500 };
     let operations = number("BUCKETFS_FSX_OPERATIONS", usual);
     for mix in &MIXES {
         for seed in 1..=seeds {

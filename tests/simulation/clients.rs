@@ -8,7 +8,8 @@ use bucketfs::env::Seeded;
 use bucketfs::error::{Error, Result};
 use bucketfs::types::{BucketName, ByteRange, ChecksumKind, Ino, ObjectKey};
 use bucketfs::vfs::{
-    Access, Caller, Condition, Expected, ObjectHeaders, ObjectInfo, OpenFlags, RenameMode, Vfs,
+    Access, Caller, Completion, Condition, Expected, NamedPart, NewUpload, ObjectHeaders,
+    ObjectInfo, OpenFlags, RenameMode, Vfs,
 };
 
 use super::ledger::{Ledger, content};
@@ -26,6 +27,8 @@ pub const CLIENTS: u64 = 3;
 /// Inline, one chunk, several.
 const LENGTHS: [u64; 4] = [24, 9_000, 40_000, 200_000];
 const BETWEEN_MAX: u64 = 120;
+/// How long something stays open or unfinished, in milliseconds.
+const HELD_MAX: u64 = 900;
 
 /// One client of one node; its state is in the ledger, for nodes come and go.
 pub struct Client {
@@ -81,6 +84,7 @@ impl Client {
                 0..35 => self.change().await,
                 35..45 => self.append().await,
                 45..60 => self.count().await,
+                60..67 => self.hold().await,
                 _ => self.look().await,
             };
             if done.is_err() {
@@ -101,6 +105,7 @@ impl Client {
         match (is_file, removes) {
             (true, false) => self.replace(&name, &bytes).await?,
             (true, true) => ignore_missing(self.unlink(&name).await)?,
+            (false, false) if self.chance.chance(30) => self.upload(&name, &bytes).await?,
             (false, false) => drop(put(self.vfs(), &name, &bytes, Condition::Always).await?),
             (false, true) => {
                 let expected = Expected::default();
@@ -108,6 +113,51 @@ impl Client {
             }
         }
         self.ledger.lock().acknowledge(&name, attempt);
+        Ok(())
+    }
+
+    /// As a multipart upload, of which the only part may be sent twice, and time passes before each step.
+    async fn upload(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (bucket, key) = (bucket_name(), key(name));
+        let upload = NewUpload { headers: ObjectHeaders::default(), checksum: None };
+        let id = self.vfs().create_upload(&WHO, &bucket, &key, &upload).await?;
+        let place = (&bucket, &key, id.as_str());
+        let wrong = [&content(name, 0, bytes.len()), bytes];
+        let parts = if self.chance.chance(50) { &wrong[..] } else { &wrong[1..] };
+        let mut named = Vec::new();
+        for part in parts {
+            self.wait_a_while().await;
+            let mut writer = self.vfs().upload_part(&bucket, &[]);
+            for piece in part.chunks(30_000) {
+                writer.write(piece).await?;
+            }
+            let etag = self.vfs().put_part(&WHO, place, 1, writer.finish().await?).await?.etag;
+            named = vec![NamedPart { number: 1, etag, checksums: Vec::new() }];
+        }
+        self.wait_a_while().await;
+        let completion = Completion { parts: named, checksums: Vec::new(), size: None };
+        self.vfs().complete_upload(&WHO, place, &completion, Condition::Always).await.map(drop)
+    }
+
+    async fn wait_a_while(&mut self) {
+        let pause = self.chance.below(HELD_MAX);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+
+    /// Opens a file of somebody and reads it later, when it may have been replaced or removed: it is whole still.
+    async fn hold(&mut self) -> Result<()> {
+        let (whose, which) = (self.chance.below(self.clients), self.chance.below(NAMES / 2));
+        let name = name(whose, which);
+        let since = self.ledger.lock().acknowledged(&name);
+        let handle = match open_to_read(self.vfs(), self.bucket, &name).await {
+            Err(Error::NotFound) => return Ok(()),
+            opened => opened?,
+        };
+        self.wait_a_while().await;
+        let read = read_handle(self.vfs(), handle).await;
+        self.vfs().release(handle).await;
+        let compared = self.ledger.lock().compare(&name, since, Some(&read?));
+        compared.unwrap_or_else(|why| (self.violated)(format!("held by {}: {why}", self.number)));
         Ok(())
     }
 
@@ -242,17 +292,24 @@ pub async fn read_object(vfs: &Arc<Vfs>, name: &str) -> Result<(ObjectInfo, Vec<
 
 /// A file as a mount reads it that was told nothing.
 pub async fn read_file(vfs: &Arc<Vfs>, bucket: Ino, name: &str) -> Result<Vec<u8>> {
+    let handle = open_to_read(vfs, bucket, name).await?;
+    let read = read_handle(vfs, handle).await;
+    vfs.release(handle).await;
+    read
+}
+
+async fn open_to_read(vfs: &Arc<Vfs>, bucket: Ino, name: &str) -> Result<u64> {
     vfs.barrier().await?;
     let attr = vfs.lookup(bucket, name.as_bytes())?;
-    let handle = vfs.open(&WHO, attr.ino, OpenFlags(libc::O_RDONLY)).await?.handle;
+    Ok(vfs.open(&WHO, attr.ino, OpenFlags(libc::O_RDONLY)).await?.handle)
+}
+
+async fn read_handle(vfs: &Arc<Vfs>, handle: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = loop {
-        match vfs.read(handle, bytes.len() as u64, 1 << 20).await {
-            Ok(part) if part.is_empty() => break Ok(()),
-            Ok(part) => bytes.extend(part),
-            Err(error) => break Err(error),
+    loop {
+        match vfs.read(handle, bytes.len() as u64, 1 << 20).await? {
+            part if part.is_empty() => return Ok(bytes),
+            part => bytes.extend(part),
         }
-    };
-    vfs.release(handle).await;
-    read.map(|()| bytes)
+    }
 }
