@@ -305,6 +305,8 @@ fn other_modes_of_fallocate_are_not_there() {
         assert_eq!(refused.raw_os_error(), Some(libc::EOPNOTSUPP), "mode {mode:#x}");
     }
     assert_eq!(fs::read(&path).unwrap(), [1; 8192]);
+    // A stop waits ten seconds for what is open.
+    drop(file);
     node.stop();
 }
 
@@ -322,6 +324,7 @@ fn writes_go_by_the_flags_of_the_moment() {
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_APPEND) }, 0);
     sys::pwrite(file.as_raw_fd(), 0, b"d").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"Xbcd");
+    drop(file);
     node.stop();
 }
 
@@ -348,6 +351,7 @@ fn a_program_that_another_user_writes_loses_its_privilege() {
             let what = format!("the end of the privilege, {options}, O_TRUNC: {truncate}");
             until(&what, SOON, || (mode() == 0o777).then_some(()));
         }
+        drop(dir);
         node.stop();
     }
 }
