@@ -42,7 +42,7 @@ pub(super) fn readdirplus(
     cookie: u64,
     mut reply: ReplyDirectoryPlus,
 ) {
-    let mut looked_up = Vec::new();
+    let (mut looked_up, moves) = (Vec::new(), door.vfs.moves());
     let listed = door.vfs.readdir(handle.0, cookie, &mut |item| {
         let name = OsStr::from_bytes(item.name);
         let attr = door.attr(&item.attr);
@@ -54,7 +54,7 @@ pub(super) fn readdirplus(
     });
     match listed {
         Ok(()) => {
-            looked_up.iter().for_each(|attr| door.vfs.remember(door.origin, attr));
+            looked_up.iter().for_each(|attr| door.vfs.remember(door.origin, attr, moves));
             reply.ok();
         }
         Err(error) => reply.error(report("readdir", &error)),

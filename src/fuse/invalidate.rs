@@ -153,7 +153,8 @@ fn enqueue(
         }
         Change::Attributes(ino) | Change::Data(ino) | Change::Gone(ino) => (*ino, ATTRIBUTES),
         Change::Moved(ino) => (*ino, PAGES),
-        Change::Orphaned(_)
+        Change::Unnamed(_)
+        | Change::Orphaned(_)
         | Change::Reaped(_)
         | Change::Unwanted(..)
         | Change::Unlocked(_)

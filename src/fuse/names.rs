@@ -22,21 +22,23 @@ pub(super) fn lookup(door: &Arc<Door>, parent: INodeNo, name: &OsStr, reply: Rep
     let parent = door.ino(parent);
     if !door.is_exact() {
         let _timed = door.timed("lookup");
+        let moves = door.vfs.moves();
         let known = door.vfs.lookup(parent, name.as_bytes());
         if door.vfs.is_alone() || !matches!(known, Err(Error::NotFound)) {
-            return found(door, known, reply);
+            return found(door, (known, moves), reply);
         }
     }
     let name = owned(name);
     door.after_barrier("lookup", move |door, seen| {
-        found(door, seen.and_then(|()| door.vfs.lookup(parent, &name)), reply);
+        let moves = door.vfs.moves();
+        found(door, (seen.and_then(|()| door.vfs.lookup(parent, &name)), moves), reply);
     });
 }
 
-fn found(door: &Door, found: Result<Attr>, reply: ReplyEntry) {
+fn found(door: &Door, (found, moves): (Result<Attr>, u64), reply: ReplyEntry) {
     match found {
         Err(Error::NotFound) => reply.error(errno(&Error::NotFound)),
-        found => entry(door, "lookup", found, reply),
+        found => entry(door, "lookup", (found, moves), reply),
     }
 }
 
@@ -77,8 +79,9 @@ fn make(
 ) {
     let (parent, name, this) = (door.ino(parent), owned(name), Arc::clone(door));
     door.run("make", async move {
+        let moves = this.vfs.moves();
         let made = this.vfs.mknod(&who, parent, &name, node).await;
-        entry(&this, "mknod", made, reply);
+        entry(&this, "mknod", (made, moves), reply);
     });
 }
 
@@ -93,8 +96,9 @@ pub(super) fn symlink(
     let (parent, name, target) = (door.ino(parent), owned(name), owned(target));
     let this = Arc::clone(door);
     door.run("symlink", async move {
+        let moves = this.vfs.moves();
         let made = this.vfs.symlink(&who, parent, &name, &target).await;
-        entry(&this, "symlink", made, reply);
+        entry(&this, "symlink", (made, moves), reply);
     });
 }
 
@@ -108,8 +112,9 @@ pub(super) fn link(
     let (ino, parent, name) = (door.ino(node), door.ino(parent), owned(name));
     let this = Arc::clone(door);
     door.run("link", async move {
+        let moves = this.vfs.moves();
         let linked = this.vfs.link(&who, ino, parent, &name).await;
-        entry(&this, "link", linked, reply);
+        entry(&this, "link", (linked, moves), reply);
     });
 }
 
@@ -170,9 +175,10 @@ pub(super) fn create(
     let (parent, name, this) = (door.ino(parent), owned(name), Arc::clone(door));
     let open_flags = OpenFlags(flags);
     door.run("create", async move {
+        let moves = this.vfs.moves();
         match this.vfs.create(&who, parent, &name, mode, open_flags).await {
             Ok((attr, opened)) => {
-                this.vfs.remember(this.origin, &attr);
+                this.vfs.remember(this.origin, &attr, moves);
                 let (handle, open_reply) = open_reply(&this, flags, &opened);
                 reply.created(&this.ttl, &this.attr(&attr), GENERATION, handle, open_reply);
             }

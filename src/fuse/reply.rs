@@ -18,11 +18,16 @@ pub(super) fn owned(name: &OsStr) -> Vec<u8> {
     name.as_bytes().to_vec()
 }
 
-/// Answers with an inode; the kernel counts one more lookup of it.
-pub(super) fn entry(door: &Door, operation: &'static str, result: Result<Attr>, reply: ReplyEntry) {
+/// Answers with an inode; the kernel counts one more lookup of it. `moves`: as for `Vfs::remember`.
+pub(super) fn entry(
+    door: &Door,
+    operation: &'static str,
+    (result, moves): (Result<Attr>, u64),
+    reply: ReplyEntry,
+) {
     match result {
         Ok(attr) => {
-            door.vfs.remember(door.origin, &attr);
+            door.vfs.remember(door.origin, &attr, moves);
             reply.entry(&door.ttl, &door.attr(&attr), GENERATION);
         }
         Err(error) => reply.error(report(operation, &error)),

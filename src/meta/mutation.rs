@@ -527,6 +527,8 @@ impl From<Refusal> for Error {
 pub enum Change {
     /// A name came, went or names another inode now.
     Entry { parent: Ino, name: FileName },
+    /// A name of the inode went, for another one or for good.
+    Unnamed(Ino),
     /// Attributes or xattrs.
     Attributes(Ino),
     /// Bytes (and attributes).

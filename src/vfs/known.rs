@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use parking_lot::Mutex;
 
+use super::moves::Count;
 use crate::types::{Attr, Ino};
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +17,8 @@ struct Known {
     version: Option<u64>,
     /// What it was told last with a reference: see [`print`].
     shown: u64,
+    /// How many moves there had been when it was looked up last.
+    named: Count,
 }
 
 /// Tells attributes of one moment from those of another, in little room: there are as many as the kernel
@@ -36,11 +39,26 @@ pub(super) struct KernelState {
 }
 
 impl KernelState {
-    pub fn remember(&self, origin: u32, attr: &Attr) {
+    pub fn remember(&self, origin: u32, attr: &Attr, named: Count) {
         let mut known = self.known.lock();
         let entry = known.entry(origin).or_default().entry(attr.ino).or_default();
         entry.lookups += 1;
         entry.shown = print(attr);
+        entry.named = entry.named.max(named);
+    }
+
+    /// How many moves there had been when this kernel looked the inode up last; `None` when it does not know it.
+    pub fn named(&self, origin: u32, ino: Ino) -> Option<Count> {
+        let known = self.known.lock();
+        known.get(&origin).and_then(|mount| mount.get(&ino)).map(|entry| entry.named)
+    }
+
+    /// The kernel is told to look the inode up again.
+    pub fn rename(&self, origin: u32, ino: Ino, named: Count) {
+        let mut known = self.known.lock();
+        if let Some(entry) = known.get_mut(&origin).and_then(|mount| mount.get_mut(&ino)) {
+            entry.named = named;
+        }
     }
 
     /// Whether these are the attributes that the kernel got with its last reference.
@@ -147,9 +165,9 @@ mod tests {
         let (kernel, ino) = (KernelState::default(), Ino(7));
         let (empty, full) = (attr(ino), Attr { size: 1, ..attr(ino) });
         assert!(!kernel.was_shown(1, &empty));
-        kernel.remember(1, &empty);
+        kernel.remember(1, &empty, 0);
         assert!(kernel.was_shown(1, &empty) && !kernel.was_shown(1, &full));
-        kernel.remember(1, &full);
+        kernel.remember(1, &full, 0);
         assert!(kernel.was_shown(1, &full) && !kernel.was_shown(2, &full));
         let later = Attr { ctime: Timestamp { seconds: 1, nanos: 0 }, ..full };
         assert!(!kernel.was_shown(1, &later));
@@ -159,7 +177,7 @@ mod tests {
     fn pages_are_kept_for_the_same_version_only() {
         let (kernel, ino) = (KernelState::default(), Ino(7));
         assert!(!kernel.opened(1, ino, 3), "unknown to the kernel: nothing to keep");
-        kernel.remember(1, &attr(ino));
+        kernel.remember(1, &attr(ino), 0);
         assert!(!kernel.opened(1, ino, 3));
         assert!(kernel.opened(1, ino, 3));
         kernel.wrote(1, ino, 3, 4);
@@ -169,13 +187,13 @@ mod tests {
         kernel.distrust(ino);
         assert!(!kernel.opened(1, ino, 10));
         assert!(kernel.opened(1, ino, 10));
-        kernel.remember(1, &attr(ino));
-        kernel.remember(2, &attr(Ino(8)));
+        kernel.remember(1, &attr(ino), 0);
+        kernel.remember(2, &attr(Ino(8)), 0);
         assert_eq!((kernel.of(1), kernel.of(2), kernel.of(3)), (vec![ino], vec![Ino(8)], vec![]));
         assert!(!kernel.forget(1, ino, 1));
         assert!(kernel.forget(1, ino, 1));
-        kernel.remember(2, &attr(ino));
-        kernel.remember(3, &attr(Ino(8)));
+        kernel.remember(2, &attr(ino), 0);
+        kernel.remember(3, &attr(Ino(8)), 0);
         assert_eq!(kernel.forget_mount(2), BTreeSet::from([ino]), "the third knows the other");
         assert_eq!(kernel.of(2), []);
     }

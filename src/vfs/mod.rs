@@ -29,6 +29,7 @@ mod known;
 mod layer;
 mod listing;
 mod locks;
+mod moves;
 mod multipart;
 mod names;
 mod node;
@@ -97,6 +98,7 @@ pub struct Vfs {
     handles: handles::Handles,
     gates: gates::Gates,
     kernel: known::KernelState,
+    moves: Arc<moves::Moves>,
     /// Records of files without a name that a kernel still asks about.
     tombstones: Mutex<HashMap<Ino, Box<Inode>>>,
     /// Whose open files are to be closed: their kernels cannot do it any more.
@@ -127,6 +129,7 @@ impl Vfs {
         let sealer = seal::Sealer::new(Arc::clone(&copies), settings.write_buffer);
         let locks = locks::LockTable::default();
         locks.listen(&hub);
+        let moves = moves::Moves::listen(&hub, Arc::clone(&clock));
         Ok(Arc::new(Self {
             replica,
             chunks,
@@ -138,6 +141,7 @@ impl Vfs {
             handles: handles::Handles::default(),
             gates: gates::Gates::default(),
             kernel: known::KernelState::default(),
+            moves,
             tombstones: Mutex::default(),
             ended_mounts: Mutex::default(),
             locks,
@@ -186,9 +190,16 @@ impl Vfs {
         self.replica.is_alone()
     }
 
-    /// The kernel behind mount `origin` gets a reference to an inode, and these attributes with it.
-    pub fn remember(&self, origin: u32, attr: &Attr) {
-        self.kernel.remember(origin, attr);
+    /// How many files have lost names so far: to be asked before a name is looked up, and passed to
+    /// [`Self::remember`].
+    pub fn moves(&self) -> moves::Count {
+        self.moves.count()
+    }
+
+    /// The kernel behind mount `origin` gets a reference to an inode, and these attributes with it; it was looked up
+    /// when there had been so many `moves`.
+    pub fn remember(&self, origin: u32, attr: &Attr, moves: moves::Count) {
+        self.kernel.remember(origin, attr, moves);
     }
 
     /// Tells all kernels that they may have old attributes of `ino`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::handles::FileHandle;
+use super::moves::Count;
 use super::node::Node;
 use super::words::{Caller, NewNode, OpenFlags, Opened};
 use super::{Vfs, node_outcome};
@@ -22,7 +23,9 @@ impl Vfs {
     /// # Errors
     /// [`Error::Stale`] when it is gone; [`Error::IsADirectory`]; [`Error::TextBusy`].
     pub async fn open(&self, who: &Caller, ino: Ino, flags: OpenFlags) -> Result<Opened> {
+        let asked = self.moves.count();
         self.replica.barrier().await?;
+        self.require_named(who.origin, ino, asked)?;
         let (node, inode) = self.pin(Some(who.origin), ino, regular).await?;
         if flags.is_truncate()
             && let Err(error) = self.truncated(&node, who, flags).await
@@ -31,6 +34,18 @@ impl Vfs {
             return Err(error);
         }
         Ok(self.opened(who, node, flags, &inode))
+    }
+
+    /// # Errors
+    /// [`Error::Stale`] when another node has taken a name from the file since the kernel looked it up, or since it
+    /// `asked`: that may have been the name. The kernel looks it up again, and may mean the same file.
+    fn require_named(&self, origin: u32, ino: Ino, asked: Count) -> Result<()> {
+        let named = self.kernel.named(origin, ino).map_or(asked, |named| named.min(asked));
+        if self.replica.is_alone() || !self.moves.has_moved(ino, origin, named) {
+            return Ok(());
+        }
+        self.kernel.rename(origin, ino, self.moves.count());
+        Err(Error::Stale)
     }
 
     /// Puts a file in use, so that it outlives its last name; `allowed` sees it first. `origin`: the

@@ -187,8 +187,8 @@ fn another_mounts_change_drops_the_cache() {
         let store = Store::create().await;
         let other = Caller { origin: 2, ..WHO };
         let (ino, handle) = create(&store, "f").await;
-        store.vfs.remember(1, &store.vfs.getattr(ino).unwrap());
-        store.vfs.remember(2, &store.vfs.getattr(ino).unwrap());
+        store.vfs.remember(1, &store.vfs.getattr(ino).unwrap(), store.vfs.moves());
+        store.vfs.remember(2, &store.vfs.getattr(ino).unwrap(), store.vfs.moves());
         store.vfs.write(&WHO, handle, 0, b"one").await.unwrap();
         close(&store.vfs, handle).await.unwrap();
         assert!(!store.vfs.open(&WHO, ino, RDWR).await.unwrap().keep_cache);

@@ -126,7 +126,7 @@ pub fn unlink(
     let mut directory = state.directory(parent)?;
     let dirent = state.lookup(parent, name)?.ok_or(Refusal::NotFound)?;
     require(dirent.kind != FileKind::Directory, Refusal::IsADirectory)?;
-    state.delete_dirent(parent, name, dirent.kind);
+    state.delete_dirent(parent, name, dirent);
     lose(&mut directory, dirent.kind, at)?;
     directory.explicit = true;
     put_directory(state, parent, &directory)?;
@@ -143,7 +143,7 @@ pub fn rmdir(
     let dirent = state.lookup(parent, name)?.ok_or(Refusal::NotFound)?;
     require(dirent.kind == FileKind::Directory, Refusal::NotADirectory)?;
     require(state.named_inode(dirent.ino)?.size == 0, Refusal::NotEmpty)?;
-    state.delete_dirent(parent, name, dirent.kind);
+    state.delete_dirent(parent, name, dirent);
     lose(&mut directory, dirent.kind, at)?;
     directory.explicit = true;
     put_directory(state, parent, &directory)?;

@@ -203,7 +203,7 @@ fn take(
     at: Timestamp,
 ) -> Step<Outcome> {
     let mut directory = state.named_inode(parent)?;
-    state.delete_dirent(parent, name, dirent.kind);
+    state.delete_dirent(parent, name, dirent);
     lose(&mut directory, dirent.kind, at)?;
     put_directory(state, parent, &directory)?;
     drop_link(state, dirent.ino, held, at)

@@ -109,7 +109,7 @@ fn leave(
     (parent, name): (Ino, &FileName),
     dirent: Dirent,
 ) -> Step<()> {
-    state.delete_dirent(parent, name, dirent.kind);
+    state.delete_dirent(parent, name, dirent);
     let mut directory = state.named_inode(parent)?;
     lose(&mut directory, dirent.kind, rename.at)?;
     put_directory(state, parent, &directory)?;

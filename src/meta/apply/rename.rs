@@ -84,7 +84,7 @@ fn exchange(
 
 /// Removes an entry from its directory.
 fn take(state: &mut State<'_>, place: Place<'_>, dirent: Dirent, at: Timestamp) -> Step<()> {
-    state.delete_dirent(place.parent, place.name, dirent.kind);
+    state.delete_dirent(place.parent, place.name, dirent);
     let mut directory = state.named_inode(place.parent)?;
     lose(&mut directory, dirent.kind, at)?;
     directory.explicit = true;

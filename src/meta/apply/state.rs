@@ -208,9 +208,10 @@ impl State<'_> {
         self.put(dirent_key(parent, name, dirent.kind), &dirent)
     }
 
-    pub fn delete_dirent(&mut self, parent: Ino, name: &FileName, kind: FileKind) {
+    pub fn delete_dirent(&mut self, parent: Ino, name: &FileName, dirent: Dirent) {
         self.tell(Change::Entry { parent, name: name.clone() });
-        self.delete(dirent_key(parent, name, kind));
+        self.tell(Change::Unnamed(dirent.ino));
+        self.delete(dirent_key(parent, name, dirent.kind));
     }
 
     /// Sessions that have not ended.

@@ -188,7 +188,7 @@ fn kernels_hear_that_appended_bytes_came_to_lie_elsewhere() {
         let [a, b] = &cluster.nodes[..] else { panic!() };
         let ino = a.create(cluster.bucket, "f", b"0123").await;
         cluster.level().await;
-        a.vfs.remember(WHO.origin, &a.vfs.getattr(ino).unwrap());
+        a.vfs.remember(WHO.origin, &a.vfs.getattr(ino).unwrap(), a.vfs.moves());
         let left = a.open(ino, APPEND).await.unwrap();
         let right = b.open(ino, APPEND).await.unwrap();
         a.vfs.write(&WHO, left, 4, b"left").await.unwrap();

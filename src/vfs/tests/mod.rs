@@ -7,6 +7,7 @@ mod directories;
 mod idle;
 mod large;
 mod locks;
+mod names;
 mod orphans;
 mod removals;
 mod sessions;

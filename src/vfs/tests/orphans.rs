@@ -57,7 +57,7 @@ fn what_an_ended_mount_had_open_is_closed() {
         let mut inos = Vec::new();
         for name in [&b"removed"[..], b"written"] {
             let made = vfs.create(&WHO, cluster.bucket, name, 0o644, RDWR).await.unwrap();
-            vfs.remember(WHO.origin, &made.0);
+            vfs.remember(WHO.origin, &made.0, vfs.moves());
             vfs.write(&WHO, made.1.handle, 0, name).await.unwrap();
             inos.push(made.0.ino);
         }
@@ -74,7 +74,7 @@ fn what_an_ended_mount_had_open_is_closed() {
         assert!(vfs.nodes.all().is_empty(), "nothing waits to be saved");
         // A file without a name that this kernel asked about when it ended.
         let made = vfs.create(&WHO, cluster.bucket, b"closed", 0o644, RDWR).await.unwrap();
-        vfs.remember(WHO.origin, &made.0);
+        vfs.remember(WHO.origin, &made.0, vfs.moves());
         vfs.release(made.1.handle).await;
         vfs.unlink(&WHO, cluster.bucket, b"closed").await.unwrap();
         assert_eq!(vfs.tombstones.lock().len(), 1);

@@ -193,7 +193,7 @@ fn no_kernel_keeps_pages_of_what_was_lost() {
         let [a, b] = &cluster.nodes[..] else { panic!() };
         let ino = a.create(cluster.bucket, "f", b"saved").await;
         cluster.level().await;
-        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap());
+        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap(), b.vfs.moves());
         let moved = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&moved);
         b.vfs.hub.subscribe(Box::new(move |change, origin| {

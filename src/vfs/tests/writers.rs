@@ -259,7 +259,7 @@ fn an_open_tells_what_the_kernel_was_shown_before() {
         let [a, b] = &cluster.nodes[..] else { panic!() };
         let ino = a.create(cluster.bucket, "f", b"one").await;
         cluster.level().await;
-        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap());
+        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap(), b.vfs.moves());
         let outdated = async || {
             let opened = b.vfs.open(&WHO, ino, RDONLY).await.unwrap();
             b.close(opened.handle).await.unwrap();
@@ -275,7 +275,7 @@ fn an_open_tells_what_the_kernel_was_shown_before() {
         a.vfs.write(&WHO, writer, 0, b"another").await.unwrap();
         a.close(writer).await.unwrap();
         b.vfs.barrier().await.unwrap();
-        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap());
+        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap(), b.vfs.moves());
         assert!(!outdated().await, "the new ones were shown");
     });
 }
@@ -292,7 +292,7 @@ fn an_open_after_another_nodes_commit_never_shows_old_pages() {
         let [a, b] = &cluster.nodes[..] else { panic!() };
         let ino = a.create(cluster.bucket, "f", b"one").await;
         cluster.level().await;
-        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap());
+        b.vfs.remember(WHO.origin, &b.vfs.getattr(ino).unwrap(), b.vfs.moves());
         let keeps = async || {
             let opened = b.vfs.open(&WHO, ino, RDONLY).await.unwrap();
             let bytes = b.read_all(opened.handle).await.unwrap();

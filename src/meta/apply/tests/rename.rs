@@ -43,6 +43,7 @@ fn a_file_moves_and_everybody_is_told() {
     assert_eq!(bench.propose(mutation), Outcome::Done);
     let told = [
         Change::Entry { parent: bucket, name: file_name("f") },
+        Change::Unnamed(ino),
         Change::Attributes(bucket),
         Change::Entry { parent: dir, name: file_name("g") },
         Change::Attributes(dir),
