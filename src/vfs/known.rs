@@ -54,7 +54,7 @@ impl KernelState {
     }
 
     /// The kernel is told to look the inode up again.
-    pub fn rename(&self, origin: u32, ino: Ino, named: Count) {
+    pub fn look_again(&self, origin: u32, ino: Ino, named: Count) {
         let mut known = self.known.lock();
         if let Some(entry) = known.get_mut(&origin).and_then(|mount| mount.get_mut(&ino)) {
             entry.named = named;

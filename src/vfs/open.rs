@@ -44,7 +44,7 @@ impl Vfs {
         if self.replica.is_alone() || !self.moves.has_moved(ino, origin, named) {
             return Ok(());
         }
-        self.kernel.rename(origin, ino, self.moves.count());
+        self.kernel.look_again(origin, ino, self.moves.count());
         Err(Error::Stale)
     }
 
