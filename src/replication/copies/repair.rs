@@ -252,7 +252,11 @@ impl Repair {
         if ids.is_empty() {
             return Ok(());
         }
-        self.replica.barrier().await?;
+        if let Err(error) = self.replica.barrier().await {
+            // Later then: the next look at all files is hours away.
+            self.copies.unwanted(&ids);
+            return Err(error);
+        }
         let copies = Arc::clone(&self.copies);
         let delete = move || {
             for id in ids {
