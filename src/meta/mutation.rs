@@ -482,6 +482,8 @@ pub enum Refusal {
     Locked,
     /// More locks of one file, or ranges of one owner, than there may be.
     TooManyLocks,
+    /// Without the node there would be fewer than each chunk has copies.
+    TooFewNodes,
 }
 
 impl From<Refusal> for Error {
@@ -518,6 +520,11 @@ impl From<Refusal> for Error {
             Refusal::NodeGone => {
                 Self::NotPermitted("a node that was removed comes back under a new id only")
             }
+            Refusal::TooFewNodes => Self::Store(
+                "without this node there would be fewer nodes than each chunk has copies: let \
+                 another node join first"
+                    .into(),
+            ),
         }
     }
 }

@@ -22,20 +22,26 @@ pub fn set_node(state: &mut State<'_>, node: NodeId, record: &NodeRecord) -> Ste
     let short = record.address.len() <= TEXT_MAX && record.zone.len() <= TEXT_MAX;
     require(short && record.weight <= WEIGHT_MAX && node != 0, Refusal::Malformed)?;
     let mut nodes = nodes(state)?;
-    let old = nodes.insert(node, record.clone());
-    let is_gone = old.is_some_and(|old| old.state == NodeState::Gone);
+    let old = nodes.insert(node, record.clone()).map(|old| old.state);
+    let is_gone = old == Some(NodeState::Gone);
     require(!is_gone || record.state == NodeState::Gone, Refusal::NodeGone)?;
     let members = nodes.values().filter(|record| record.state != NodeState::Gone).count();
     require(members <= NODES_MAX, Refusal::TooMuch)?;
-    state.put(keys::node(node), record)?;
     let factor = state.placement()?.replication_factor;
-    place(state, factor, &nodes)
+    let next = followed(state, factor, &nodes)?;
+    // Here, for two that drain at the same time know nothing of each other when they are asked for.
+    let starts_to_drain = record.state == NodeState::Draining && old != Some(NodeState::Draining);
+    let enough = next.members.len() >= usize::from(factor);
+    require(enough || !starts_to_drain, Refusal::TooFewNodes)?;
+    state.put(keys::node(node), record)?;
+    place(state, next)
 }
 
 pub fn set_factor(state: &mut State<'_>, factor: u8) -> Step<Outcome> {
     require((1..=FACTOR_MAX).contains(&factor), Refusal::Malformed)?;
     let nodes = nodes(state)?;
-    place(state, factor, &nodes)
+    let next = followed(state, factor, &nodes)?;
+    place(state, next)
 }
 
 pub fn set_quorum_required(state: &mut State<'_>, bucket: Ino, is_required: bool) -> Step<Outcome> {
@@ -45,10 +51,18 @@ pub fn set_quorum_required(state: &mut State<'_>, bucket: Ino, is_required: bool
     Ok(Outcome::Done)
 }
 
-fn place(state: &mut State<'_>, factor: u8, nodes: &BTreeMap<NodeId, NodeRecord>) -> Step<Outcome> {
+/// The table in force, brought to what the records of the nodes say.
+fn followed(
+    state: &mut State<'_>,
+    factor: u8,
+    nodes: &BTreeMap<NodeId, NodeRecord>,
+) -> Step<Placement> {
     let placement = state.placement()?;
-    let next = placement.follow(factor, nodes.iter().map(|(&node, record)| (node, record)));
-    if next != *placement {
+    Ok(placement.follow(factor, nodes.iter().map(|(&node, record)| (node, record))))
+}
+
+fn place(state: &mut State<'_>, next: Placement) -> Step<Outcome> {
+    if next != *state.placement()? {
         state.set_placement(next)?;
     }
     Ok(Outcome::Done)

@@ -35,9 +35,6 @@ impl Replica {
     pub async fn set_draining(&self, node: NodeId, state: NodeState) -> Result<()> {
         self.barrier().await?;
         let record = self.known(node)?;
-        if state == NodeState::Draining {
-            self.require_enough_without(node)?;
-        }
         self.set_node(node, NodeRecord { state, ..record }).await
     }
 
@@ -101,19 +98,6 @@ impl Replica {
             let where_to_look = "see `bucketfs cluster status`";
             Error::Store(format!("the cluster has no node {node}: {where_to_look}"))
         })
-    }
-
-    fn require_enough_without(&self, node: NodeId) -> Result<()> {
-        let placement = self.machine.table.view().placement()?;
-        let left = placement.members.iter().filter(|member| member.node != node).count();
-        let wanted = usize::from(placement.replication_factor);
-        if left >= wanted {
-            return Ok(());
-        }
-        Err(Error::Store(format!(
-            "without node {node} there would be {left} nodes for {wanted} copies of each chunk: let \
-             another node join first"
-        )))
     }
 
     fn require_drained(&self, node: NodeId, record: &NodeRecord) -> Result<()> {

@@ -204,12 +204,32 @@ fn a_draining_node_empties_itself() {
     bench.set_node(1, NodeState::Active);
     bench.set_node(4, NodeState::Draining);
     assert_eq!(bench.propose(give_up.clone()), Outcome::Reaped(vec![]));
-    bench.set_node(1, NodeState::Draining);
     bench.set_node(4, NodeState::Active);
+    bench.set_node(1, NodeState::Draining);
     bench.survey();
     assert_eq!(bench.propose(give_up), Outcome::Reaped(vec![id]));
     assert_eq!(bench.record(id).stored_on, [2, 3, 4]);
     assert!(bench.table.keys(keys::ERRAND).is_empty());
+    bench.check();
+}
+
+/// Of two that are drained at the same time the second is refused, when it would be one too many;
+/// whoever drains already may say so again.
+#[test]
+fn as_many_nodes_as_copies_do_not_drain() {
+    let (mut bench, _) = Bench::with_nodes(&[1, 2, 3, 4]);
+    let drain = |node| {
+        let (address, zone) = ("here".into(), "z".into());
+        let record = NodeRecord { address, zone, weight: 1, state: NodeState::Draining };
+        Mutation::SetNode { node, record }
+    };
+    assert_eq!(bench.propose(drain(1)), Outcome::Done);
+    bench.refused(drain(2), Refusal::TooFewNodes);
+    assert_eq!(bench.propose(drain(1)), Outcome::Done);
+    bench.set_node(2, NodeState::Gone);
+    assert_eq!(bench.propose(drain(1)), Outcome::Done);
+    bench.refused(drain(3), Refusal::TooFewNodes);
+    assert_eq!(bench.placement().members.len(), 2);
     bench.check();
 }
 
