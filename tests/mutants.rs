@@ -19,13 +19,25 @@ const SIMULATION: &[&str] = &["--test", "simulation", "nothing_that_was"];
 const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "acknowledges before the sync",
-        edits: &[(
-            "src/replication/raft/log_store.rs",
-            "            self.log.when_synced(record, move |result| {\n                \
-             callback.log_io_completed(result.map_err(std::io::Error::other));\n            });\n",
-            "            callback.log_io_completed(Ok(()));\n",
-        )],
+        edits: &[
+            (
+                "src/replication/raft/log_store.rs",
+                "            self.log.when_synced(record, move |result| {\n                \
+                 callback.log_io_completed(result.map_err(std::io::Error::other));\n            });\n",
+                "            callback.log_io_completed(Ok(()));\n",
+            ),
+            (
+                "src/replication/members/service.rs",
+                "            self.log.wait_synced(self.log.written()).await?;\n",
+                "",
+            ),
+        ],
         test: SIMULATION,
+    },
+    Mutant {
+        name: "acknowledges alone before the sync",
+        edits: &[("src/replication/proposer.rs", "if wait == Wait::Durable {", "if false {")],
+        test: &["--test", "vfs", "crash::"],
     },
     Mutant {
         name: "counts the others' word before its own sync",
@@ -46,8 +58,9 @@ const MUTANTS: &[Mutant] = &[
         name: "applies what an ended session still says",
         edits: &[(
             "src/meta/apply/session.rs",
-            "own_end || sequence > session.settled",
-            "own_end || sequence > session.settled || session.is_ended()",
+            "session.filter(|session| own_end || sequence > session.settled)",
+            "session.or(Some(Session { node: 0, address: String::new(), settled: Session::ENDED, \
+             chunk_mark: 0 })).filter(|it| own_end || it.is_ended() || sequence > it.settled)",
         )],
         test: SIMULATION,
     },

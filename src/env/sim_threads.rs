@@ -7,15 +7,22 @@ use std::time::Duration;
 use super::seeded::Seeded;
 
 thread_local! {
-    static CHANCE: RefCell<Option<Seeded>> = const { RefCell::new(None) };
+    static PAUSES: RefCell<Option<Pauses>> = const { RefCell::new(None) };
+}
+
+struct Pauses {
+    chance: Seeded,
+    /// How many of a hundred are long.
+    long_percent: u64,
 }
 
 /// Most pauses are up to this long, as those of a disk that is well.
 const SHORT: Duration = Duration::from_millis(4);
 /// Some are up to this long.
 const LONG: Duration = Duration::from_millis(400);
-/// How many of a hundred are long.
 const LONG_PERCENT: u64 = 1;
+/// The same while disks have much to do.
+const BUSY_PERCENT: u64 = 50;
 
 /// While this is there, what would run on another thread runs on the thread that made it, each time
 /// after a pause of its tokio runtime's time, so that other things happen in between.
@@ -28,19 +35,28 @@ pub struct SimThreads {
 impl SimThreads {
     /// The same seed gives the same pauses.
     pub fn new(seed: u64) -> Self {
-        CHANCE.set(Some(Seeded::new(seed)));
+        PAUSES.set(Some(Pauses { chance: Seeded::new(seed), long_percent: LONG_PERCENT }));
         Self { here: PhantomData }
     }
 
+    /// Whether those that begin from now on often take long, as when disks have much to do.
+    pub fn set_busy(is_busy: bool) {
+        PAUSES.with_borrow_mut(|pauses| {
+            if let Some(pauses) = pauses {
+                pauses.long_percent = if is_busy { BUSY_PERCENT } else { LONG_PERCENT };
+            }
+        });
+    }
+
     pub(super) fn are_here() -> bool {
-        CHANCE.with_borrow(Option::is_some)
+        PAUSES.with_borrow(Option::is_some)
     }
 
     /// How long it takes until a simulated thread comes to its work.
     pub(super) fn pause() -> Duration {
-        CHANCE.with_borrow_mut(|chance| match chance {
-            Some(chance) => {
-                let most = if chance.chance(LONG_PERCENT) { LONG } else { SHORT };
+        PAUSES.with_borrow_mut(|pauses| match pauses {
+            Some(Pauses { chance, long_percent }) => {
+                let most = if chance.chance(*long_percent) { LONG } else { SHORT };
                 Duration::from_micros(chance.below(most.as_micros() as u64))
             }
             None => Duration::ZERO,
@@ -50,6 +66,6 @@ impl SimThreads {
 
 impl Drop for SimThreads {
     fn drop(&mut self) {
-        CHANCE.set(None);
+        PAUSES.set(None);
     }
 }

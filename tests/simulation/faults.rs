@@ -3,10 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bucketfs::env::{Clock, Disk};
+use bucketfs::env::{Clock, Disk, SimThreads};
 use bucketfs::types::Timestamp;
 
 use super::world::{FLIPS, World};
+
+/// How long disks are slow before the power goes.
+const BUSY: u64 = 300;
+/// When the one that led comes back; the others have chosen another by then.
+const LAST: u64 = 4_000;
 
 impl World {
     /// Something fails, or gets better.
@@ -17,8 +22,8 @@ impl World {
         let place = self.chance.below(self.nodes.len() as u64) as usize;
         match self.chance.below(100) {
             0..14 => self.kill(place),
-            14..28 => self.cut_power(place),
-            28..32 => (0..self.nodes.len()).for_each(|place| self.cut_power(place)),
+            14..25 => self.cut_power(place),
+            25..32 => self.black_out(),
             32..52 => self.cut_links(place),
             52..60 => self.slow_links(place),
             60..78 => {
@@ -41,9 +46,16 @@ impl World {
         if self.nodes[place].is_up() {
             self.tell(format!("node {} is killed", self.nodes[place].id));
             self.nodes[place].kill();
-            let at = self.later();
-            self.due.insert(place, at);
+            self.goes_down(place);
         }
+    }
+
+    fn goes_down(&mut self, place: usize) {
+        if self.chance.chance(50) {
+            self.net.comes_late(self.nodes[place].id);
+        }
+        let at = self.later();
+        self.due.insert(place, at);
     }
 
     fn cut_power(&mut self, place: usize) {
@@ -51,8 +63,29 @@ impl World {
             self.tell(format!("node {} loses its power", self.nodes[place].id));
             let seed = self.chance.draw();
             self.nodes[place].cut_power(seed);
-            let at = self.later();
-            self.due.insert(place, at);
+            self.goes_down(place);
+        }
+    }
+
+    /// All lose their power at once, mostly while their disks have much to do. The one that led comes back last, mostly:
+    /// what only it had on disk is not there for the others.
+    fn black_out(&mut self) {
+        if self.chance.chance(60) {
+            self.tell("all disks are slow".into());
+            SimThreads::set_busy(true);
+            self.pass(BUSY);
+        }
+        let leads = |place: &usize| self.nodes[*place].parts().is_some_and(|it| it.replica.leads());
+        let leader = (0..self.nodes.len()).find(leads);
+        for place in 0..self.nodes.len() {
+            self.cut_power(place);
+        }
+        SimThreads::set_busy(false);
+        if self.chance.chance(70) {
+            for (place, at) in &mut self.due {
+                let is_last = Some(*place) == leader;
+                *at = self.tick + if is_last { LAST } else { 100 + self.chance.below(300) };
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The network between simulated nodes: messages take their time, get lost, come twice, and do not pass where a
 //! link is cut.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,10 @@ const SLOW: u64 = 400;
 /// Of a thousand messages.
 const LOST: u64 = 2;
 const TWICE: u64 = 5;
+/// Changes of a node that is no more which arrive after all, and the ticks that takes at most: whoever got them had
+/// stopped for so long.
+const LATE: usize = 8;
+const LATE_BY: u64 = 6_000;
 
 /// All links. Clones are the same network.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ struct State {
     /// (from, to): nothing arrives, nor is it told that it does not.
     cut: BTreeSet<(NodeId, NodeId)>,
     slow: BTreeSet<(NodeId, NodeId)>,
+    /// By who sent them: the last changes proposed.
+    proposed: BTreeMap<NodeId, VecDeque<(NodeId, Bytes)>>,
     /// Who waits for an answer that was cut off: nothing tells them.
     unanswered: Vec<Asker>,
     trace: DefaultHasher,
@@ -82,6 +88,7 @@ impl Net {
             sent: 0,
             cut: BTreeSet::new(),
             slow: BTreeSet::new(),
+            proposed: BTreeMap::new(),
             unanswered: Vec::new(),
             trace: DefaultHasher::new(),
         })))
@@ -115,6 +122,18 @@ impl Net {
 
     pub fn slow(&self, from: NodeId, to: NodeId) {
         self.0.lock().slow.insert((from, to));
+    }
+
+    /// What a node that was killed had proposed last comes once more, when it may have started again.
+    pub fn comes_late(&self, from: NodeId) {
+        let mut state = self.0.lock();
+        for (to, body) in state.proposed.remove(&from).unwrap_or_default() {
+            let at = state.now + 1 + state.chance.below(LATE_BY);
+            state.sent += 1;
+            let number = state.sent;
+            let echo = Packet::Echo { from, to, kind: Kind::Propose, body };
+            state.packets.insert((at, number), echo);
+        }
     }
 
     pub fn heal(&self) {
@@ -206,6 +225,14 @@ impl Net {
             state.sent += 1;
             let number = state.sent;
             state.packets.insert((late, number), echo);
+        }
+        if let Packet::Request { kind: Kind::Propose, body, .. } = &packet {
+            let body = body.clone();
+            let last = state.proposed.entry(from).or_default();
+            if last.len() == LATE {
+                last.pop_front();
+            }
+            last.push_back((to, body));
         }
         state.packets.insert((due, number), packet);
     }
