@@ -105,6 +105,21 @@ fn stopping_saves_what_open_files_hold() {
     node.stop();
 }
 
+/// Two copies are a choice to be made knowingly.
+#[test]
+fn who_asks_for_two_copies_is_warned() {
+    let place = Place::new("two");
+    let warned = || {
+        let log = fs::read_to_string(place.dir.path().join("log")).unwrap();
+        log.matches("of 2 copies a write waits for both").count()
+    };
+    for (factor, warnings) in [("3", 0), ("2", 1), ("2", 1)] {
+        let options = ["--replication-factor", factor];
+        place.start_at(&place.mount(), None, &options).stop();
+        assert_eq!(warned(), warnings, "{factor} copies");
+    }
+}
+
 /// What an open file holds cannot be written when the node stops: nobody is left to be told but who
 /// started it.
 #[test]
