@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use support::cluster::Cluster;
 use support::history::{Event, Model, explain};
-use support::links::Flow;
 use support::mounts::own_namespace;
 use support::rng::{Rng, number, seed};
 use support::s3::Client;
 use support::sys;
-use support::wait::{now, pause, until};
+use support::wait::{now, pause};
 
 const NODES: usize = 3;
 const NAMES: [&str; 3] = ["a", "b", "c"];
-const LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a value; a file holds it once or many times.
 const VALUE: usize = 20;
+/// What is in a file without bytes.
+const NOTHING: u64 = 0;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +55,8 @@ enum Call {
     Put(usize, u64),
     /// Only where nothing is: `RENAME_NOREPLACE`, `If-None-Match: *`.
     PutNew(usize, u64),
+    /// A file without bytes, where nothing is: open(2) with `O_CREAT | O_EXCL`.
+    Create(usize),
     /// Only where the first value is: `If-Match`.
     Swap(usize, u64, u64),
     /// unlink(2), which knows whether there was anything.
@@ -90,6 +92,7 @@ impl Model for Map {
                 next[name] = Some(Held::new(value));
                 true
             }
+            Call::Create(name) => return Self::step(state, &Call::PutNew(name, NOTHING), answer),
             Call::PutNew(name, value) => {
                 let fits = state[name].is_none();
                 next[name] = state[name].or(Some(Held::new(value)));
@@ -194,6 +197,7 @@ impl Caller {
         match self.rng.below(10) {
             0..4 => Call::Read(name),
             4 | 5 => Call::Put(name, value),
+            6 if is_mount && self.rng.chance(50) => Call::Create(name),
             6 => Call::PutNew(name, value),
             7 | 8 if is_mount => Call::Rename(name, other),
             7 | 8 => match &self.tags[name] {
@@ -219,9 +223,11 @@ impl Caller {
                 Ok([new, of(name)])
             }
             Call::Rename(from, to) => Ok([of(from), of(to)]),
-            Call::Read(name) | Call::Unlink(name) | Call::Delete(name) | Call::Swap(name, ..) => {
-                Ok([of(name), PathBuf::new()])
-            }
+            Call::Create(name)
+            | Call::Read(name)
+            | Call::Unlink(name)
+            | Call::Delete(name)
+            | Call::Swap(name, ..) => Ok([of(name), PathBuf::new()]),
         }
     }
 }
@@ -236,6 +242,11 @@ fn through_mount(call: Call, [path, to]: &[PathBuf; 2]) -> End {
                 Err(error) if is_refused(&error) => End::Answered(Answer::Found(None)),
                 Err(_) => End::Nothing,
             };
+        }
+        Call::Create(_) => {
+            let created = sys::open(path, libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY, 0o644);
+            // There is nothing to save.
+            created.map(|file| drop(sys::close(file)))
         }
         Call::PutNew(..) => sys::rename(path, to, libc::RENAME_NOREPLACE),
         Call::Put(..) | Call::Rename(..) => sys::rename(path, to, 0),
@@ -277,7 +288,7 @@ fn through_s3(
             send("PUT", name, &[("if-match", &tag)], &content(new))
         }
         Call::Put(name, value) => send("PUT", name, &[], &content(value)),
-        Call::Unlink(name) | Call::Delete(name) | Call::Rename(name, _) => {
+        Call::Create(name) | Call::Unlink(name) | Call::Delete(name) | Call::Rename(name, _) => {
             send("DELETE", name, &[], b"")
         }
     };
@@ -296,6 +307,9 @@ fn content(value: u64) -> Vec<u8> {
 
 /// The value of a content, which has to be whole.
 fn value_of(bytes: &[u8]) -> u64 {
+    if bytes.is_empty() {
+        return NOTHING;
+    }
     let text = bytes.get(..VALUE).and_then(|text| std::str::from_utf8(text).ok());
     let value = text.and_then(|text| text.parse().ok());
     let value = value.unwrap_or_else(|| panic!("{} bytes are no value", bytes.len()));
@@ -330,7 +344,7 @@ fn names_and_contents_are_linearizable_across_nodes_and_doors() {
                 cut_off(&cluster, victim);
             }
         });
-        heal(&cluster);
+        (0..NODES).for_each(|place| cluster.wait_for_health(place));
         let answered = events.iter().filter(|event| event.answer.is_some()).count() as u64;
         let unknown = events.len() as u64 - answered;
         let failed = CALLERS * CALLS - events.len() as u64;
@@ -364,22 +378,9 @@ const CALLS: u64 = 40;
 /// Cuts a node off, in the middle of a round, for longer than the others need to go on.
 fn cut_off(cluster: &Cluster, victim: usize) {
     pause(Duration::from_millis(300));
-    let others = || (0..NODES).filter(move |other| *other != victim);
-    for other in others() {
-        cluster.links().set(other, victim, Flow::Cut);
-        cluster.links().set(victim, other, Flow::Cut);
-    }
+    cluster.cut_off(victim);
     pause(Duration::from_secs(8));
     cluster.links().heal();
-}
-
-fn heal(cluster: &Cluster) {
-    for place in 0..NODES {
-        until("the node is a member again", LIMIT, || {
-            pause(Duration::from_millis(50));
-            (cluster.status(place)["healthy"] == true).then_some(())
-        });
-    }
 }
 
 /// A history of one name: when each call began and ended, and how it was answered.
@@ -410,6 +411,11 @@ fn the_checker_tells_good_histories_from_bad_ones() {
     assert!(explained(&[new(0, 1, Done), new(0, 2, Refused)]));
     assert!(!explained(&[new(0, 1, Done), new(0, 2, Done)]), "both were first");
     assert!(!explained(&[new(0, 1, Refused)]), "nothing was there");
+    let create = |begun, answer| (begun, 5, Call::Create(0), Some(answer));
+    let empty = (6, 7, Call::Read(0), Some(Found(Some(NOTHING))));
+    assert!(explained(&[create(0, Done), create(0, Refused), empty]));
+    assert!(!explained(&[create(0, Done), create(0, Done)]), "both have created it");
+    assert!(!explained(&[put, create(2, Refused), empty]), "it is not empty");
     let lost = (0, 1, Call::Put(0, 7), None);
     for seen in [none, seven] {
         assert!(explained(&[lost, (2, 3, Call::Read(0), seen)]), "unknown is either");

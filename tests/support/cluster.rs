@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::{Answer, Connection};
-use super::links::Links;
+use super::links::{Flow, Links};
 use super::mounts::{run, scratch};
 use super::node::{Node, Serve, program};
 use super::s3::Client;
@@ -125,6 +125,22 @@ impl Cluster {
     /// What becomes of what the nodes say to each other.
     pub fn links(&self) -> &Links {
         self.links.as_ref().expect("a cluster with links")
+    }
+
+    /// Nothing reaches a node from the others and nothing leaves it, until the links are healed.
+    pub fn cut_off(&self, victim: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != victim) {
+            self.links().set(other, victim, Flow::Cut);
+            self.links().set(victim, other, Flow::Cut);
+        }
+    }
+
+    /// Returns when a node says that all is well.
+    pub fn wait_for_health(&self, place: usize) {
+        until("the node is a member again", LIMIT, || {
+            pause(Duration::from_millis(50));
+            (self.status(place)["healthy"] == true).then_some(())
+        });
     }
 
     /// A path below the mount of one node.

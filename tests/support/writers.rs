@@ -67,7 +67,12 @@ impl Calls {
 impl Writer {
     /// Writes files `bucket/NAME-NUMBER` below `mount`, each acknowledged by fsync(2).
     pub fn start(mount: PathBuf, name: usize) -> Self {
-        Self::start_with(name.to_string(), name, move |calls, path, bytes| {
+        Self::start_over(mount, name, u64::MAX)
+    }
+
+    /// The same with so many names, which are written again and again.
+    pub fn start_over(mount: PathBuf, name: usize, names: u64) -> Self {
+        Self::start_with(name.to_string(), name, names, move |calls, path, bytes| {
             let mut file = calls.system(|| File::create(mount.join(path)))?;
             let saved = calls
                 .system(|| file.write_all(bytes))
@@ -80,7 +85,7 @@ impl Writer {
 
     /// Writes objects `bucket/s3-NAME-NUMBER`, each acknowledged by the answer to its PUT.
     pub fn start_s3(client: Client, name: usize) -> Self {
-        Self::start_with(format!("s3-{name}"), name + 5, move |calls, path, bytes| {
+        Self::start_with(format!("s3-{name}"), name + 5, u64::MAX, move |calls, path, bytes| {
             let path = format!("/{}", path.display());
             match calls.time(|| client.try_send("PUT", &path, &[], &[], bytes)) {
                 Ok(answer) if answer.status == 200 => Ok(()),
@@ -99,6 +104,7 @@ impl Writer {
     fn start_with(
         name: String,
         seed: usize,
+        names: u64,
         save: impl Fn(&mut Calls, &Path, &[u8]) -> Result<()> + Send + 'static,
     ) -> Self {
         let shared = Arc::new(Shared::default());
@@ -110,7 +116,7 @@ impl Writer {
                 if state.stop.load(Ordering::Relaxed) {
                     break;
                 }
-                let path = PathBuf::from(format!("bucket/{name}-{number:05}"));
+                let path = PathBuf::from(format!("bucket/{name}-{:05}", number % names));
                 let len = if number % 5 == 0 { 300_000 } else { 2000 };
                 let bytes = pattern(number << 8 | seed as u64, len);
                 let result = save(&mut written.calls, &path, &bytes);
@@ -119,6 +125,8 @@ impl Writer {
                     written.acknowledged.insert(path, bytes);
                     state.done.fetch_add(1, Ordering::Relaxed);
                 } else {
+                    // Of what was there before nobody knows whether it still is.
+                    written.acknowledged.remove(&path);
                     state.failed.fetch_add(1, Ordering::Relaxed);
                     pause(Duration::from_millis(5));
                 }
