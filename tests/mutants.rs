@@ -37,7 +37,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "acknowledges alone before the sync",
         edits: &[("src/replication/proposer.rs", "if wait == Wait::Durable {", "if false {")],
-        test: &["--test", "vfs", "crash::"],
+        test: &["--test", "vfs", "every_sync_is_a_point"],
     },
     Mutant {
         name: "counts the others' word before its own sync",

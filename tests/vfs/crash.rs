@@ -1,4 +1,4 @@
-//! Story: the power goes at some sync. What fsync had answered for is there; whatever else is there
+//! Story: the power goes at some sync. What fsync and close had answered for is there; whatever else is there
 //! is the state of some later moment, whole: the log is one, so nothing overtakes anything.
 //!
 //! The same steps run again and again, each time with the power cut one sync later.

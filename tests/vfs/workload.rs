@@ -1,6 +1,6 @@
 //! Steps on the store and on the model, side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bucketfs::error::{Error, Result};
 use bucketfs::meta::RenameMode;
@@ -26,11 +26,13 @@ pub struct Workload {
     pub model: Model,
     /// By the name it was opened under.
     open: BTreeMap<u64, Open>,
+    /// Files with bytes that no close has saved yet.
+    written: BTreeSet<u64>,
 }
 
 impl Workload {
     pub fn start(store: Store) -> Self {
-        Self { store, model: Model::new(), open: BTreeMap::new() }
+        Self { store, model: Model::new(), open: BTreeMap::new(), written: BTreeSet::new() }
     }
 
     /// Kills the process without a word and starts again: nothing committed is lost.
@@ -97,6 +99,7 @@ impl Workload {
                 let ino = vfs.lookup(self.dir(), name(file).as_bytes())?.ino;
                 let opened = vfs.open(&WHO, ino, OpenFlags(flags)).await?;
                 if truncate {
+                    self.written.remove(&id);
                     self.model.files.get_mut(&id).unwrap().seen.clear();
                 }
                 (opened.handle, id)
@@ -116,6 +119,9 @@ impl Workload {
     async fn write(&mut self, open: Open, offset: u64, len: u64, byte: u8) -> Result<()> {
         let data: Vec<u8> = (0..len).map(|at| byte.wrapping_add(at as u8)).collect();
         self.model.write(open.id, offset as usize, &data);
+        if !data.is_empty() {
+            self.written.insert(open.id);
+        }
         self.store.vfs.write(&WHO, open.handle, offset, &data).await
     }
 
@@ -123,6 +129,8 @@ impl Workload {
         let Some(&id) = self.model.names.get(&file) else { return Ok(()) };
         let ino = self.store.vfs.lookup(self.dir(), name(file).as_bytes())?.ino;
         let change = AttrChange { size: Some(size), ..AttrChange::default() };
+        // What was written may be cut off, and then there is nothing to save.
+        self.written.remove(&id);
         if size > 0 {
             self.model.commit(id);
         }
@@ -176,22 +184,32 @@ impl Workload {
 
     async fn flush(&mut self, file: u64) -> Result<()> {
         let Some(open) = self.handle(file) else { return Ok(()) };
+        self.save(open).await
+    }
+
+    /// As close(2), after which the bytes of the file are on disk, and with them all that came before: the log is one. Where
+    /// there were none, nothing is promised.
+    async fn save(&mut self, open: Open) -> Result<()> {
         self.model.commit(open.id);
-        self.store.vfs.flush(open.handle).await
+        self.store.vfs.flush(open.handle).await?;
+        if self.written.remove(&open.id) && self.model.files[&open.id].links > 0 {
+            self.model.synced();
+        }
+        Ok(())
     }
 
     async fn fsync(&mut self, file: u64) -> Result<()> {
         let Some(open) = self.handle(file) else { return Ok(()) };
         self.model.commit(open.id);
         self.store.vfs.fsync(open.handle).await?;
+        self.written.remove(&open.id);
         self.model.synced();
         Ok(())
     }
 
     async fn close(&mut self, file: u64) -> Result<()> {
         let Some(open) = self.open.remove(&file) else { return Ok(()) };
-        self.model.commit(open.id);
-        self.store.vfs.flush(open.handle).await?;
+        self.save(open).await?;
         self.store.vfs.release(open.handle).await;
         Ok(())
     }
