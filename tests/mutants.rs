@@ -138,7 +138,7 @@ fn passes(mutant: &Mutant) -> bool {
             .args(last)
             .current_dir(&copy)
             .env("CARGO_TARGET_DIR", target)
-            .env("BUCKETFS_SIMULATIONS", "40")
+            .env("BUCKETFS_SIMULATIONS", "200")
             .env("BUCKETFS_SIMULATED_MS", "6000")
             .env_remove("BUCKETFS_MUTANTS")
             .stdin(Stdio::null());
