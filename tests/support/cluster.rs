@@ -1,5 +1,6 @@
 //! Several real nodes of one cluster on this machine, each with a disk, an address and a mount.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -143,6 +144,21 @@ impl Cluster {
         });
     }
 
+    /// A node has every byte that was acknowledged on any.
+    pub fn require(&self, place: usize, acknowledged: &BTreeMap<PathBuf, Vec<u8>>) {
+        self.wait_for_health(place);
+        for (name, bytes) in acknowledged {
+            let found = std::fs::read(self.mount(place).join(name));
+            let there = found.as_ref().map(Vec::len);
+            assert!(
+                found.as_ref().is_ok_and(|found| found == bytes),
+                "node {place}: {} has {there:?} bytes, {} were acknowledged",
+                name.display(),
+                bytes.len()
+            );
+        }
+    }
+
     /// A path below the mount of one node.
     pub fn path(&self, place: usize, name: &str) -> PathBuf {
         self.mount(place).join(name)
@@ -272,8 +288,8 @@ fn data(dir: &Path, place: usize) -> PathBuf {
 }
 
 /// All regular files below a directory with their bytes, by path.
-pub fn contents(root: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = std::collections::BTreeMap::new();
+pub fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
     let mut directories = vec![root.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(&directory).expect("a directory") {
