@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bucketfs::error::Error;
-use bucketfs::meta::{KvRead, Survey, View, keys};
+use bucketfs::meta::{ChunkRecord, KvRead, Survey, View, keys};
 use bucketfs::replication::Wanting;
-use bucketfs::types::{Ino, NodeId, crc32c};
+use bucketfs::types::{Ino, NodeId, crc32c, quorum};
 
 use super::clients::{
     APPENDED, CLIENTS, COUNTER, RECORD, names, parse, read_file, read_object, record,
@@ -133,6 +133,22 @@ pub fn has_what_is_recorded(id: NodeId, parts: &Parts) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether each chunk that is named has a quorum of copies on record, under a table with all nodes.
+pub fn has_its_copies(parts: &Parts) -> Result<(), String> {
+    let view = parts.replica.table().view();
+    let factor = usize::from(FACTOR);
+    let members = view.placement().expect("a table in memory").members.len();
+    if members < factor {
+        return Err(format!("copies are placed on {members} nodes"));
+    }
+    let chunks = view.chunks(None, 100_000).expect("a table in memory");
+    let lacks = |record: &ChunkRecord| record.stored_on.len() < quorum(factor);
+    match chunks.iter().find(|(_, record)| record.references > 0 && lacks(record)) {
+        Some((id, record)) => Err(format!("chunk {id} has too few copies: {record:?}")),
+        None => Ok(()),
+    }
 }
 
 /// All copies are made, nothing is left over, and all tables agree.

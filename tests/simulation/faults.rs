@@ -118,6 +118,7 @@ impl World {
 
     /// One call or sync fails soon; the node is to notice, and to write nothing more.
     fn fail_disk(&mut self, place: usize) {
+        self.has_bad_copies = true;
         let soon = 1 + self.chance.below(40);
         let node = &mut self.nodes[place];
         if node.is_up() {
@@ -147,6 +148,7 @@ impl World {
 
     /// In a chunk file of the one node that this happens to: its copies are bad, the others' are good.
     fn flip_bit(&mut self) {
+        self.has_bad_copies = true;
         let files = self.nodes[FLIPS].chunk_files();
         let Some((path, len)) =
             files.get(self.chance.below(files.len() as u64) as usize).filter(|(_, len)| *len > 0)

@@ -69,6 +69,10 @@ pub struct World {
     pub leaving: Option<Leaving>,
     /// By place: who was removed.
     pub gone: Option<usize>,
+    /// The table in which each chunk had its copies, once all nodes were there: so it is in all later ones.
+    has_copies_since: Option<u64>,
+    /// Copies may have gone bad, and are struck from the records when that is found.
+    pub has_bad_copies: bool,
 }
 
 impl World {
@@ -94,6 +98,8 @@ impl World {
             has_changes,
             leaving: None,
             gone: None,
+            has_copies_since: None,
+            has_bad_copies: false,
         }
     }
 
@@ -283,6 +289,15 @@ impl World {
                 return self.violated(why);
             }
             if let Some(index) = status.applied {
+                if !self.has_bad_copies && self.tick.is_multiple_of(10 * LOOK_EVERY) {
+                    match (checks::has_its_copies(&parts), self.has_copies_since) {
+                        (Ok(()), None) => self.has_copies_since = Some(index),
+                        (Err(why), Some(since)) if index >= since => {
+                            return self.violated(format!("on node {id} {why}"));
+                        }
+                        _ => {}
+                    }
+                }
                 let sum = checks::sum_of_table(&parts);
                 let known = *self.tables.entry(index).or_insert(sum);
                 if known != sum {
