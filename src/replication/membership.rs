@@ -75,6 +75,7 @@ impl Replica {
             name: self.node.cluster.clone(),
             clock: Arc::clone(&self.clock),
             receiving: Default::default(),
+            campaign: Arc::clone(self.host.campaign()),
             chunks: Arc::clone(&self.chunk_server),
             secrets: self.options.secrets.clone(),
         })

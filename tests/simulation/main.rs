@@ -23,6 +23,10 @@ use world::World;
 const SIMULATIONS: u64 = 200;
 /// Milliseconds of work under faults.
 const WORK: u64 = 2_000;
+/// Leaders killed.
+const FAILOVERS: u64 = 40;
+/// Milliseconds.
+const FAILOVER_MAX: u64 = 4_000;
 const TEST: &str = "nothing_that_was_acknowledged_is_lost";
 
 fn number(name: &str) -> Option<u64> {
@@ -122,4 +126,39 @@ fn a_seed_does_the_same_again() {
     assert!(first.is_sound && first.summary().0.starts_with("trace "), "{}", first.text);
     assert_eq!(first.summary(), again.summary());
     assert_ne!(first.summary(), other.summary());
+}
+
+/// > A killed leader is replaced within five seconds
+///
+/// In each of so many worlds the leader is killed, or loses its power, while all nodes write.
+#[test]
+fn a_killed_leader_is_replaced_soon() {
+    if let Some(seed) = number("BUCKETFS_SEED") {
+        return println!("failover {}", fail_over(seed));
+    }
+    let count = number("BUCKETFS_FAILOVERS").unwrap_or(FAILOVERS);
+    let mut pauses: Vec<(u64, u64)> = (1..=count).map(|seed| (fail_over(seed), seed)).collect();
+    pauses.sort_unstable();
+    let at = |percent: usize| pauses[(pauses.len() - 1) * percent / 100];
+    println!(
+        "{count} leaders killed: half within {:?}, nine of ten {:?}, all {:?}",
+        at(50),
+        at(90),
+        at(100)
+    );
+    assert!(
+        at(100).0 <= FAILOVER_MAX,
+        "the slowest: {:?}",
+        &pauses[pauses.len().saturating_sub(9)..]
+    );
+}
+
+/// Milliseconds without a leader in the world of this seed.
+fn fail_over(seed: u64) -> u64 {
+    let run = move || {
+        machine::seed(seed);
+        let _threads = SimThreads::new(seed);
+        World::new(seed).fail_over()
+    };
+    thread::spawn(run).join().expect("a simulation")
 }

@@ -127,6 +127,24 @@ impl World {
         }
     }
 
+    /// Kills the leader while all write; the milliseconds until another one leads.
+    pub fn fail_over(mut self) -> u64 {
+        self.form();
+        let calm = 1_000 + self.chance.below(1_000);
+        self.pass(calm);
+        let leads = |world: &Self| {
+            let leads = |node: &Node| node.parts().is_some_and(|it| it.replica.leads());
+            world.nodes.iter().position(leads)
+        };
+        self.wait("a leader", |world| leads(world).is_some());
+        let leader = leads(&self).expect("it was waited for");
+        let begun = self.tick;
+        self.tell(format!("node {}, which leads, is killed", self.nodes[leader].id));
+        self.nodes[leader].kill();
+        self.wait("another leader", |world| leads(world).is_some());
+        self.tick - begun
+    }
+
     fn is_sound(&self) -> bool {
         self.violations.lock().is_empty()
     }

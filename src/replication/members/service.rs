@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use openraft::BasicNode;
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,7 +23,7 @@ use crate::replication::peers::{
     About, Answer, Credentials, Denied, Handler, Joined, Kind, Proposed, Sender,
 };
 use crate::replication::proposer::Proposer;
-use crate::replication::raft::promises;
+use crate::replication::raft::{Campaign, promises};
 use crate::replication::types::Types;
 use crate::types::NodeId;
 use crate::types::limits::{ENTRY_MUTATIONS_MAX, NODES_MAX};
@@ -44,6 +44,7 @@ pub struct Service {
     pub name: String,
     pub clock: Arc<dyn Clock>,
     pub receiving: Receiving,
+    pub campaign: Arc<Campaign>,
     /// Set when the chunk store is open.
     pub chunks: Arc<OnceLock<Arc<ChunkServer>>>,
     /// Files that every node of the cluster has, beside the log.
@@ -77,8 +78,12 @@ impl Service {
             Kind::Append => self.append(&body).await,
             Kind::Vote => {
                 self.make_room(0).await?;
-                let asked = self.cluster.raft.vote(parse(&body)?).await;
-                reply(&asked.map_err(failed))
+                let request: VoteRequest<NodeId> = parse(&body)?;
+                let answered = self.cluster.raft.vote(request.clone()).await;
+                if let Ok(answer) = &answered {
+                    self.campaign.answers(&request, answer, self.clock.elapsed());
+                }
+                reply(&answered.map_err(failed))
             }
             Kind::SnapshotPart => {
                 match self.receiving.take(&self.cluster, parse(&body)?).await {
@@ -118,6 +123,9 @@ impl Service {
             (request.prev_log_id, request.leader_commit) = (None, None);
         }
         let asked = self.cluster.raft.append_entries(request).await;
+        if !matches!(asked, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
+            self.campaign.heard_leader(self.clock.elapsed());
+        }
         room?;
         if asked.as_ref().is_ok_and(promises) {
             // What this node appended when it led may be younger than its last sync.

@@ -7,20 +7,21 @@ use std::time::Duration;
 use openraft::ServerState;
 use tokio::runtime::Handle;
 
-use super::{LogStore, Network, StateMachine};
+use super::{Campaign, LogStore, Network, StateMachine};
 use crate::env::{Clock, TaskThread};
 use crate::error::{Error, Result};
 use crate::replication::types::Raft;
 use crate::types::NodeId;
 
 const HEARTBEAT: Duration = Duration::from_millis(250);
-/// Openraft keeps to a leader that is silent for twice as long, and votes once to twice as long after
-/// that: another follows a dead leader after two and a half to three seconds, or five when the first
-/// vote is split. A stall of a disk for one and a half seconds costs nothing.
-const ELECTION: Duration = Duration::from_millis(800);
+/// Openraft keeps to a leader that is silent for once to twice as long, and waits as long again before it stands:
+/// another follows a dead leader after one and a half to three and a half seconds. A stall of a disk for one and a
+/// half seconds costs nothing.
+pub const ELECTION: Duration = Duration::from_millis(800);
 
 pub struct RaftHost {
     raft: Raft,
+    campaign: Arc<Campaign>,
     thread: TaskThread,
 }
 
@@ -36,15 +37,21 @@ impl RaftHost {
         // Openraft would draw it once, too, but not from our clock.
         let patience = ELECTION.as_millis() as u64;
         let patience = patience + clock.random() % patience;
-        let silence = network.silence.clone();
+        let (silence, campaign) = (network.silence.clone(), Arc::clone(&network.campaign));
         let raft = thread.handle().spawn(new_raft(node, log, machine, network, patience)).await;
         let raft = raft.map_err(|_| Error::ShuttingDown)??;
         thread.handle().spawn(silence.keep_when_due(raft.clone()));
-        Ok(Self { raft, thread })
+        let (stands, standing) = (Arc::clone(&campaign), raft.clone());
+        thread.handle().spawn(async move { stands.stand_when_due(standing).await });
+        Ok(Self { raft, campaign, thread })
     }
 
     pub fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    pub fn campaign(&self) -> &Arc<Campaign> {
+        &self.campaign
     }
 
     pub fn handle(&self) -> &Handle {

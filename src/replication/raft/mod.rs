@@ -1,5 +1,6 @@
 //! openraft's view of this node: log store, state machine, network, and the thread they run on.
 
+mod campaign;
 mod host;
 mod log_store;
 mod machine;
@@ -11,6 +12,7 @@ mod voters;
 #[cfg(test)]
 mod tests;
 
+pub use campaign::Campaign;
 pub use host::RaftHost;
 pub use log_store::{Alone, LogStore};
 pub use machine::{Listener, Machine};

@@ -17,6 +17,7 @@ use openraft::{BasicNode, OptionalSend, Snapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::campaign::Campaign;
 use super::silence::Silence;
 use crate::env::{Access, AlignedBuf, Disk, DiskFile, blocking};
 use crate::error::{Error, Result};
@@ -43,12 +44,14 @@ pub struct Network {
     pub disk: Arc<dyn Disk>,
     pub log: Arc<Log>,
     pub silence: Silence,
+    pub campaign: Arc<Campaign>,
 }
 
 impl Network {
     pub fn new(transport: &Arc<dyn Transport>, disk: &Arc<dyn Disk>, log: &Arc<Log>) -> Self {
         let (transport, disk) = (Arc::clone(transport), Arc::clone(disk));
-        Self { transport, disk, log: Arc::clone(log), silence: Silence::default() }
+        let (silence, campaign) = Default::default();
+        Self { transport, disk, log: Arc::clone(log), silence, campaign }
     }
 }
 
@@ -59,6 +62,7 @@ pub struct Link {
     disk: Arc<dyn Disk>,
     log: Arc<Log>,
     silence: Silence,
+    campaign: Arc<Campaign>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -72,6 +76,7 @@ impl RaftNetworkFactory<Types> for Network {
             disk: Arc::clone(&self.disk),
             log: Arc::clone(&self.log),
             silence: self.silence.clone(),
+            campaign: Arc::clone(&self.campaign),
         }
     }
 }
@@ -158,7 +163,10 @@ impl RaftNetwork<Types> for Link {
         rpc: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> std::result::Result<VoteResponse<NodeId>, RpcError> {
-        self.ask(Kind::Vote, &rpc, option.hard_ttl()).await.map_err(Failed::rpc)
+        let asked = self.ask(Kind::Vote, &rpc, option.hard_ttl()).await;
+        let answer = asked.map_err(Failed::rpc)?;
+        self.campaign.is_answered(&rpc, &answer);
+        Ok(answer)
     }
 
     async fn full_snapshot(
