@@ -335,7 +335,7 @@ fn names_and_contents_are_linearizable_across_nodes_and_doors() {
     let seed = seed(1);
     let cluster = Cluster::start_linked("linear", NODES, &["-o", "ttl=0"]);
     fs::create_dir(cluster.path(0, "linear")).unwrap();
-    for round in 0..number("BUCKETFS_HISTORIES", 4) {
+    for round in 0..number("BUCKETFS_HISTORIES", 2) {
         let name = format!("linear/{round}");
         fs::create_dir(cluster.path(0, &name)).unwrap();
         let callers = (0..NODES).flat_map(|place| {

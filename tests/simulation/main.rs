@@ -24,7 +24,7 @@ const SIMULATIONS: u64 = 200;
 /// Milliseconds of work under faults.
 const WORK: u64 = 2_000;
 /// Leaders killed.
-const FAILOVERS: u64 = 40;
+const FAILOVERS: u64 = 20;
 /// Milliseconds.
 const FAILOVER_MAX: u64 = 4_000;
 const TEST: &str = "nothing_that_was_acknowledged_is_lost";
