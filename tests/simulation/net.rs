@@ -37,6 +37,8 @@ struct State {
     /// By when they arrive.
     packets: BTreeMap<(u64, u64), Packet>,
     sent: u64,
+    /// Of a thousand messages.
+    lost: u64,
     /// (from, to): nothing arrives, nor is it told that it does not.
     cut: BTreeSet<(NodeId, NodeId)>,
     slow: BTreeSet<(NodeId, NodeId)>,
@@ -86,6 +88,7 @@ impl Net {
             doors: BTreeMap::new(),
             packets: BTreeMap::new(),
             sent: 0,
+            lost: LOST,
             cut: BTreeSet::new(),
             slow: BTreeSet::new(),
             proposed: BTreeMap::new(),
@@ -122,6 +125,11 @@ impl Net {
 
     pub fn slow(&self, from: NodeId, to: NodeId) {
         self.0.lock().slow.insert((from, to));
+    }
+
+    /// As TCP between nodes that live, on good links.
+    pub fn lose_nothing(&self) {
+        self.0.lock().lost = 0;
     }
 
     /// What a node that was killed had proposed last comes once more, when it may have started again.
@@ -210,7 +218,7 @@ impl Net {
         };
         let now = state.now;
         (now, from, to, kind, len).hash(&mut state.trace);
-        if state.chance.below(1000) < LOST {
+        if state.chance.below(1000) < state.lost {
             return;
         }
         let most = if state.slow.contains(&(from, to)) { SLOW } else { GOOD };

@@ -130,6 +130,7 @@ impl World {
     /// Kills the leader while all write; the milliseconds until another one leads.
     pub fn fail_over(mut self) -> u64 {
         self.form();
+        self.net.lose_nothing();
         let calm = 1_000 + self.chance.below(1_000);
         self.pass(calm);
         let leads = |world: &Self| {
